@@ -1,1 +1,3 @@
 //! Ringwall.
+
+pub mod wire;

@@ -1,0 +1,16 @@
+//! Sans-IO codecs: bytes in, spans out. No runtime, no clock, no I/O, and no allocation in the steady state.
+//!
+//! - [`http1`]: strict HTTP/1.1 heads and bodies, for the door (requests) and for upstreams (responses), and the
+//!   helpers that write both.
+//! - [`sse`]: server-sent events, split into complete raw events.
+//! - [`lines`]: bounded lines, for stdio and TCP.
+//!
+//! Every parser answers with [`Span`]s into the caller's buffer, so nothing is copied, and every parser is bounded:
+//! the limit stands in its constructor or in a constant beside it.
+
+pub mod http1;
+pub mod lines;
+mod span;
+pub mod sse;
+
+pub use span::Span;
