@@ -8,9 +8,18 @@
 //! Every parser answers with [`Span`]s into the caller's buffer, so nothing is copied, and every parser is bounded:
 //! the limit stands in its constructor or in a constant beside it.
 
+// All of this reads untrusted bytes.
+#![deny(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic
+)]
+
 pub mod http1;
 pub mod lines;
-mod span;
 pub mod sse;
 
-pub use span::Span;
+pub use crate::span::Span;

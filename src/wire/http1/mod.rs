@@ -9,11 +9,15 @@
 //! - [`write`](mod@write): what we send ourselves, and which received fields are passed on.
 
 pub mod body;
+mod framing;
+mod head;
 pub mod request;
 pub mod response;
+mod target;
 pub mod write;
 
 use super::Span;
+pub use head::list_members;
 
 /// Most bytes of a head, from the first byte of its first line to the end of its last empty line.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
