@@ -17,6 +17,8 @@
 //! 6. Secrets are `settings::Secret`: they cannot be printed.
 //! 7. What cannot be decided is denied.
 
+pub mod cli;
 pub mod rpc;
+pub mod settings;
 pub mod span;
 pub mod wire;

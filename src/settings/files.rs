@@ -1,0 +1,54 @@
+//! Whether the files that settings name can be read. Apart from loading, which is pure: `ringwall check` asks here, and
+//! `serve` before it binds anything.
+
+use std::path::Path;
+
+use super::fault::{Fault, Source, clip};
+use super::load::Loaded;
+use super::policy::UpstreamTarget;
+use super::tree::ClientAuth;
+
+impl Loaded {
+    /// A fault for each file or directory that is named and cannot be read now.
+    #[must_use]
+    pub fn unreadable_files(&self) -> Vec<Fault> {
+        let mut files: Vec<(String, &Path)> = Vec::new();
+        if let Some(server) = &self.settings.tls.server {
+            files.push(("SSL_CERT_PATH".into(), &server.cert_path));
+            files.push(("SSL_KEY_PATH".into(), &server.key_path));
+            if let ClientAuth::Optional(ca) | ClientAuth::Required(ca) = &server.client_auth {
+                files.push(("SSL_CA_PATH".into(), ca));
+            }
+        }
+        let mut faults = Vec::new();
+        for upstream in &self.settings.policy.upstreams {
+            if let Some(ca) = &upstream.tls.ca_file {
+                files.push((format!("upstream.{}.ca_file", upstream.name), ca));
+            }
+            if let UpstreamTarget::Stdio(stdio) = &upstream.target
+                && let Some(cwd) = stdio.cwd.as_deref().filter(|cwd| !cwd.is_dir())
+            {
+                let name = format!("upstream.{}.cwd", upstream.name);
+                let why = "is not a directory".into();
+                faults.push(self.file_fault(name, cwd, why, "an existing directory"));
+            }
+        }
+        for (name, path) in files {
+            let opened = std::fs::File::open(path).and_then(|file| file.metadata());
+            let why = match opened {
+                Ok(metadata) if metadata.is_dir() => "is a directory".into(),
+                Ok(_) => continue,
+                Err(error) => format!("cannot be read: {}", error.kind()),
+            };
+            faults.push(self.file_fault(name, path, why, "a readable file"));
+        }
+        faults
+    }
+
+    fn file_fault(&self, name: String, path: &Path, why: String, allowed: &str) -> Fault {
+        let found = self.effective.iter().find(|one| one.name == name);
+        let source = found.map_or(Source::Default, |one| one.source);
+        let value = Some(clip(&path.display().to_string()));
+        Fault { name, value, source, why, allowed: allowed.into(), example: String::new() }
+    }
+}

@@ -1,0 +1,165 @@
+//! `[agent.ID]`, `[tier.NAME]` and `[tool.NAME]`.
+
+use toml::Value;
+
+use super::fields::{Fields, Report};
+use super::{Agent, Limits, Price, ToolKind, ToolPolicy, ValueClass};
+use crate::settings::secret::sha256;
+use crate::settings::table::hex32;
+
+const KINDS: &[(&str, ToolKind)] = &[
+    ("message", ToolKind::Message),
+    ("call", ToolKind::Call),
+    ("email", ToolKind::Email),
+    ("records", ToolKind::Records),
+    ("other", ToolKind::Other),
+];
+
+const CLASSES: &[(&str, ValueClass)] = &[
+    ("text", ValueClass::Text),
+    ("html", ValueClass::Html),
+    ("sql", ValueClass::Sql),
+    ("code", ValueClass::Code),
+    ("path", ValueClass::Path),
+    ("url", ValueClass::Url),
+    ("phone", ValueClass::Phone),
+    ("email", ValueClass::Email),
+    ("header", ValueClass::Header),
+];
+
+const COUNT_MAX: u64 = 1_000_000_000;
+
+/// Reads one agent; `None` if it has faults.
+pub(super) fn agent(id: &str, value: &Value, report: &mut Report) -> Option<Agent> {
+    let path = format!("agent.{id}");
+    if id.is_empty()
+        || id.len() > 128
+        || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:@".contains(&byte))
+    {
+        report.fault(
+            &path,
+            None,
+            "is not accepted as an id",
+            "1 to 128 letters, digits and _ - . : @",
+            "[agent.support-bot]",
+        );
+        return None;
+    }
+    let mut fields = Fields::new(path, value, report)?;
+    let allowed = "64 hexadecimal digits: the SHA-256 of the token, never the token itself";
+    let example = "\"(printf %s \"$TOKEN\" | sha256sum)\"";
+    let missing = value.get("token_sha256").is_none();
+    // The hash of no token at all would let an empty one in.
+    let token = fields
+        .masked("token_sha256", allowed, example, |value| hex32(value.as_str()?).filter(|hash| *hash != sha256(b"")));
+    if missing {
+        fields.fault("token_sha256", None, "is missing", allowed, &format!("token_sha256 = {example}"));
+    }
+    let enabled = fields.flag("enabled").unwrap_or(true);
+    let tier = fields.text("tier", "the name of a [tier.NAME]", "gold", |_| true);
+    let limits = limits(&mut fields, report);
+    fields.finish(report);
+    token.map(|token_sha256| Agent { id: id.into(), token_sha256, enabled, tier, limits })
+}
+
+/// Reads one tier; `None` if it is not a table.
+pub(super) fn tier(name: &str, value: &Value, report: &mut Report) -> Option<Limits> {
+    let mut fields = Fields::new(format!("tier.{name}"), value, report)?;
+    let limits = limit_keys(&mut fields);
+    fields.finish(report);
+    Some(limits)
+}
+
+/// Reads what is known of one tool, or of all that a pattern matches; `None` if it is not a table.
+pub(super) fn tool(pattern: &str, value: &Value, report: &mut Report) -> Option<ToolPolicy> {
+    let path = format!("tool.{pattern}");
+    if pattern.is_empty() || pattern.len() > 256 || pattern.chars().any(char::is_control) {
+        report.fault(
+            &path,
+            None,
+            "is not accepted as a name",
+            "1 to 256 characters; * stands for any",
+            "[tool.\"comms_*\"]",
+        );
+        return None;
+    }
+    let mut fields = Fields::new(path, value, report)?;
+    let policy = ToolPolicy {
+        pattern: pattern.into(),
+        upstream: fields.text("upstream", "the name of an [upstream.NAME]", "crm", |_| true),
+        inject_agent_id: fields.flag("inject_agent_id"),
+        kind: fields.word("kind", KINDS),
+        recipient: argument(&mut fields, "recipient", "to"),
+        text: argument(&mut fields, "text", "body"),
+        html: argument(&mut fields, "html", "html"),
+        subject: argument(&mut fields, "subject", "subject"),
+        time_zone: argument(&mut fields, "time_zone", "timeZone"),
+        record: argument(&mut fields, "record", "record"),
+        announcement: argument(&mut fields, "announcement", "announcement"),
+        arguments: fields.words("arguments", CLASSES),
+        price: price(&mut fields, report),
+        settle: fields.text("settle", "a JSON pointer into the result", "/structuredContent/price", is_pointer),
+        limits: limits(&mut fields, report),
+    };
+    fields.finish(report);
+    Some(policy)
+}
+
+/// A key whose value names an argument of the tool.
+fn argument(fields: &mut Fields<'_>, key: &'static str, example: &str) -> Option<String> {
+    fields.text(key, "the name of an argument", example, |text| !text.is_empty() && text.len() <= 256)
+}
+
+/// RFC 6901: empty, or parts that begin with `/`, in which `~` is followed by 0 or 1.
+fn is_pointer(text: &str) -> bool {
+    let escaped = text.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    text.starts_with('/') && escaped
+}
+
+/// `limits = { per_minute = 5, … }`.
+fn limits(fields: &mut Fields<'_>, report: &mut Report) -> Limits {
+    let path = fields.path_of("limits");
+    let Some(mut inner) = fields.raw("limits").and_then(|value| Fields::new(path, value, report)) else {
+        return Limits::default();
+    };
+    let limits = limit_keys(&mut inner);
+    inner.finish(report);
+    limits
+}
+
+fn limit_keys(fields: &mut Fields<'_>) -> Limits {
+    Limits {
+        per_minute: fields.whole("per_minute", 0, COUNT_MAX),
+        per_hour: fields.whole("per_hour", 0, COUNT_MAX),
+        per_day: fields.whole("per_day", 0, COUNT_MAX),
+        same_number_per_day: fields.whole("same_number_per_day", 0, COUNT_MAX),
+        spend_per_day_microusd: fields.usd("spend_per_day_usd"),
+        spend_per_month_microusd: fields.usd("spend_per_month_usd"),
+    }
+}
+
+/// `price = { fixed_usd = "0.01" }`, `{ per_segment_usd = … }` or `{ per_minute_usd = …, max_minutes = … }`.
+fn price(fields: &mut Fields<'_>, report: &mut Report) -> Option<Price> {
+    let path = fields.path_of("price");
+    let mut inner = Fields::new(path, fields.raw("price")?, report)?;
+    let (fixed, segment, minute) = (inner.usd("fixed_usd"), inner.usd("per_segment_usd"), inner.usd("per_minute_usd"));
+    let max_minutes = inner.whole("max_minutes", 1, 1440);
+    inner.finish(report);
+    let price = match (fixed, segment, minute, max_minutes) {
+        (Some(microusd), None, None, None) => Some(Price::Fixed { microusd }),
+        (None, Some(microusd), None, None) => Some(Price::PerSegment { microusd }),
+        (None, None, Some(microusd), Some(max_minutes)) => Some(Price::PerMinute { microusd, max_minutes }),
+        _ => None,
+    };
+    if price.is_none() {
+        let allowed = "exactly one of fixed_usd, per_segment_usd, and per_minute_usd with max_minutes";
+        fields.fault(
+            "price",
+            None,
+            "is not complete, or contradicts itself",
+            allowed,
+            "price = { fixed_usd = \"0.01\" }",
+        );
+    }
+    price
+}
