@@ -18,7 +18,10 @@
 //! 7. What cannot be decided is denied.
 
 pub mod cli;
+pub mod control;
+pub mod observe;
 pub mod rpc;
 pub mod settings;
 pub mod span;
+pub mod state;
 pub mod wire;

@@ -1,0 +1,307 @@
+//! The audit writer: one thread that turns events into lines on disk.
+//!
+//! Promises
+//! - An event that was queued is on disk (written and fdatasynced) within 100 ms, usually within 10: the thread collects
+//!   for [`COLLECT`] and syncs what came as one group. With nothing to write it sleeps and costs nothing.
+//! - Nothing is lost, doubled or reordered. While the disk refuses, lines wait in memory up to [`MAX_PENDING`], then in their
+//!   queues, and when those are full, producers are refused. A group is written whole or cut off again (`files`).
+//! - While it cannot write, or a write hangs for [`STUCK_AFTER`], `Lifecycle::audit_healthy` is false, which is what makes
+//!   production refuse tool calls; the log says so once a minute.
+//! - Lines are numbered and chained over files and restarts (`line`).
+//!
+//! It does not rotate, compress or delete: SIGHUP reopens the file for those who do.
+
+pub mod files;
+pub mod line;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use self::files::{DailyFiles, DirError};
+use self::line::Formatter;
+use super::keys::Key;
+use crate::observe::metrics::AuditMetrics;
+use crate::state::events::{Bell, EventQueue};
+use crate::state::lifecycle::Lifecycle;
+
+/// How long the writer lets events gather between groups.
+pub const COLLECT: Duration = Duration::from_millis(5);
+/// Formatted lines that may wait in memory while the disk refuses, bytes.
+pub const MAX_PENDING: usize = 8 << 20;
+/// Largest group written and synced at once, bytes.
+const MAX_GROUP: usize = 1 << 20;
+/// Pause between attempts while the disk refuses.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long the writer sleeps at most; it is woken for events.
+const SLEEP: Duration = Duration::from_secs(1);
+/// A write that takes this long counts as stuck.
+pub const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// How often a lasting failure is logged.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
+
+/// Where the lines go.
+pub struct AuditConfig {
+    /// `AUDIT_DIR`; `None` when `SECURITY_AUDIT_LOG=false`: events are taken and forgotten.
+    pub dir: Option<PathBuf>,
+    /// The chain's key; see [`super::keys`].
+    pub key: Key,
+    /// Milliseconds since the Unix epoch.
+    pub clock: fn() -> u64,
+}
+
+/// What the writer shares with the rest of the process.
+pub struct AuditShared {
+    /// All queues to drain: one a worker and one for the other threads.
+    pub queues: Vec<Arc<EventQueue>>,
+    /// The bell that all queues ring.
+    pub bell: Arc<Bell>,
+    /// Where the writer's health is published.
+    pub lifecycle: Arc<Lifecycle>,
+    /// What it counts.
+    pub metrics: Arc<AuditMetrics>,
+}
+
+/// Why the writer did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// The system gives no thread.
+    #[error("cannot start the audit writer: {0}")]
+    Thread(io::Error),
+}
+
+/// Lines that could not be written before the writer had to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} bytes of audit lines could not be written")]
+pub struct Unwritten(pub usize);
+
+/// Orders to the writer, and its pulse.
+#[derive(Debug, Default)]
+struct Control {
+    stop: AtomicBool,
+    reopen: AtomicBool,
+    /// When the running write began, milliseconds since `epoch` plus one; 0 when none runs.
+    writing_since_ms: AtomicU64,
+}
+
+/// A reference to the running writer.
+#[derive(Clone, Debug)]
+pub struct AuditSignals {
+    control: Arc<Control>,
+    lifecycle: Arc<Lifecycle>,
+    thread: Thread,
+    epoch: Instant,
+}
+
+impl AuditSignals {
+    /// Closes the file and opens it again by name, after logrotate moved it.
+    pub fn reopen(&self) {
+        self.control.reopen.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+
+    /// Marks the writer unhealthy when its current write hangs; called now and then by the control thread. The writer
+    /// itself marks it healthy again.
+    pub fn check_pulse(&self) {
+        let since = self.control.writing_since_ms.load(Ordering::Acquire);
+        let now = millis(self.epoch.elapsed());
+        if since != 0 && now.saturating_sub(since) > millis(STUCK_AFTER) && self.lifecycle.set_audit_healthy(false) {
+            tracing::error!("the audit log's disk does not answer; tool calls are refused in production");
+        }
+    }
+}
+
+/// The running writer. Dropped, it goes on; [`AuditWriter::stop`] ends it in order.
+#[derive(Debug)]
+pub struct AuditWriter {
+    signals: AuditSignals,
+    thread: JoinHandle<Result<(), Unwritten>>,
+}
+
+impl AuditWriter {
+    /// Claims the directory, finds the chain's end and starts the thread.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(config: AuditConfig, shared: AuditShared) -> Result<Self, StartError> {
+        let files = config.dir.as_deref().map(DailyFiles::claim).transpose()?;
+        Self::start_on(files, config.key, config.clock, shared)
+    }
+
+    fn start_on(
+        files: Option<DailyFiles>,
+        key: Key,
+        clock: fn() -> u64,
+        shared: AuditShared,
+    ) -> Result<Self, StartError> {
+        let end = files.as_ref().map(|files| files.chain_end(&key)).transpose()?.unwrap_or_default();
+        let control = Arc::new(Control::default());
+        let lifecycle = Arc::clone(&shared.lifecycle);
+        let epoch = Instant::now();
+        let writer = Writer {
+            files,
+            formatter: Formatter::new(&key, end),
+            clock,
+            shared,
+            control: Arc::clone(&control),
+            epoch,
+            pending: Vec::new(),
+            lines: 0,
+            complained: None,
+        };
+        let thread =
+            thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run()).map_err(StartError::Thread)?;
+        let signals = AuditSignals { control, lifecycle, thread: thread.thread().clone(), epoch };
+        Ok(Self { signals, thread })
+    }
+
+    /// What others may tell it.
+    #[must_use]
+    pub fn signals(&self) -> AuditSignals {
+        self.signals.clone()
+    }
+
+    /// Writes and syncs everything that is queued, then ends. Call it when nobody pushes any more.
+    ///
+    /// # Errors
+    /// [`Unwritten`] when the disk refuses; it is tried once more and then given up.
+    pub fn stop(self) -> Result<(), Unwritten> {
+        self.signals.control.stop.store(true, Ordering::Release);
+        self.signals.thread.unpark();
+        self.thread.join().unwrap_or(Err(Unwritten(0)))
+    }
+}
+
+/// What draining the queues came to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Drained {
+    /// They were empty.
+    Nothing,
+    /// They are empty now.
+    Some,
+    /// There is no room for more; they may hold more.
+    Full,
+}
+
+/// What the thread owns.
+struct Writer {
+    files: Option<DailyFiles>,
+    formatter: Formatter,
+    clock: fn() -> u64,
+    shared: AuditShared,
+    control: Arc<Control>,
+    epoch: Instant,
+    /// Formatted lines that are not on disk yet.
+    pending: Vec<u8>,
+    /// How many lines that is.
+    lines: u64,
+    complained: Option<Instant>,
+}
+
+impl Writer {
+    fn run(mut self) -> Result<(), Unwritten> {
+        self.shared.bell.attend();
+        loop {
+            let stopping = self.control.stop.load(Ordering::Acquire);
+            let drained = self.drain();
+            let written = self.flush();
+            if written && self.control.reopen.swap(false, Ordering::AcqRel) {
+                self.files.iter_mut().for_each(DailyFiles::reopen);
+            }
+            if stopping && !written {
+                return Err(Unwritten(self.pending.len()));
+            }
+            match drained {
+                _ if !written => thread::park_timeout(RETRY),
+                Drained::Full => {}
+                Drained::Some if stopping => {}
+                Drained::Some => thread::park_timeout(COLLECT),
+                Drained::Nothing if stopping => return Ok(()),
+                Drained::Nothing => self.sleep(),
+            }
+        }
+    }
+
+    /// Sleeps until someone rings. Looks at everything once more after lying down, so that no ring is missed.
+    fn sleep(&self) {
+        self.shared.bell.lie_down();
+        let idle = self.shared.queues.iter().all(|queue| queue.is_empty());
+        if idle && !self.control.stop.load(Ordering::Acquire) && !self.control.reopen.load(Ordering::Acquire) {
+            thread::park_timeout(SLEEP);
+        }
+        self.shared.bell.get_up();
+    }
+
+    /// Formats what is queued, as far as there is room. Takes from the queues in turn, so that none starves.
+    fn drain(&mut self) -> Drained {
+        let mut drained = Drained::Nothing;
+        loop {
+            let mut took = false;
+            for queue in &self.shared.queues {
+                if self.pending.len() + line::MAX_LINE > self.room() {
+                    return Drained::Full;
+                }
+                let Some(event) = queue.pop() else { continue };
+                (took, drained) = (true, Drained::Some);
+                if self.files.is_some() {
+                    self.formatter.append(&mut self.pending, &event);
+                    self.lines += 1;
+                }
+            }
+            if !took {
+                return drained;
+            }
+        }
+    }
+
+    /// A group while all is well, everything while the disk refuses.
+    fn room(&self) -> usize {
+        if self.complained.is_some() { MAX_PENDING } else { MAX_GROUP }
+    }
+
+    /// Puts what is pending on disk. False: the disk refused, and it is all still pending.
+    fn flush(&mut self) -> bool {
+        let Some(files) = self.files.as_mut().filter(|_| !self.pending.is_empty()) else {
+            return true;
+        };
+        self.control.writing_since_ms.store(millis(self.epoch.elapsed()).max(1), Ordering::Release);
+        let written = files.write_group(&self.pending, (self.clock)());
+        self.control.writing_since_ms.store(0, Ordering::Release);
+        match written {
+            Ok(()) => {
+                self.shared.metrics.written.add(self.lines);
+                self.shared.metrics.groups.inc();
+                self.pending.clear();
+                self.lines = 0;
+                self.complained = None;
+                if self.shared.lifecycle.set_audit_healthy(true) {
+                    tracing::info!("the audit log can be written again; nothing was lost");
+                }
+                true
+            }
+            Err(error) => {
+                self.shared.metrics.errors.inc();
+                self.shared.lifecycle.set_audit_healthy(false);
+                if self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN_EVERY) {
+                    tracing::error!(%error, waiting = self.lines, "the audit log cannot be written; it is tried again");
+                    self.complained = Some(Instant::now());
+                }
+                false
+            }
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+#[path = "audit/writer_tests.rs"]
+mod tests;

@@ -1,0 +1,224 @@
+//! The daily files: `security-YYYY-MM-DD.log`, opened to append, 0600 in a directory of 0700.
+//!
+//! [`DailyFiles::write_group`] puts a group of lines on disk whole or not at all: what a failed write or sync left behind is
+//! cut off before anything else is written. Opening a file whose last line is torn (a crash, a power cut) closes
+//! that line with a newline first, so that no later line can be glued to it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rustix::fs::{FlockOperation, flock};
+
+use super::line::{self, ChainEnd};
+use crate::control::keys::Key;
+
+/// How many of the newest files are searched for the chain's end; more than one because a clock may have been wrong.
+const FILES_TO_SEARCH: usize = 8;
+
+/// The operations on a log file that can fail; a seam for tests.
+pub(crate) trait LogFile: Send {
+    /// Appends all of `bytes`.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// Makes what was appended durable.
+    fn sync(&mut self) -> io::Result<()>;
+    /// The length now, bytes.
+    fn len(&mut self) -> io::Result<u64>;
+    /// Cuts the file to `len` bytes.
+    fn cut(&mut self, len: u64) -> io::Result<()>;
+    /// Whether it has no name any more: someone deleted it.
+    fn is_deleted(&mut self) -> bool {
+        false
+    }
+}
+
+impl LogFile for File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+
+    fn len(&mut self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn is_deleted(&mut self) -> bool {
+        self.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+}
+
+/// Opens a path as a log file.
+pub(crate) type Opener = Box<dyn FnMut(&Path) -> io::Result<Box<dyn LogFile>> + Send>;
+
+/// Why the audit directory cannot be used. All are for the operator to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// The file system said no.
+    #[error("audit directory {path}: {source}")]
+    Io {
+        /// The directory, or a file in it.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Another process writes there.
+    #[error("audit directory {path} is in use by another process")]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// The file of today, and the way to the file of tomorrow.
+pub(crate) struct DailyFiles {
+    dir: PathBuf,
+    open: Opener,
+    current: Option<(String, Box<dyn LogFile>)>,
+    /// The length to cut the current file to before writing on: a group failed half-way.
+    cut_to: Option<u64>,
+    /// Held as long as this lives; the kernel lets go of it when the process ends, however it ends.
+    _lock: File,
+}
+
+impl DailyFiles {
+    /// Creates the directory if needed and claims it for this process.
+    pub(crate) fn claim(dir: &Path) -> Result<Self, DirError> {
+        Self::claim_with(dir, Box::new(|path| Ok(Box::new(open_log(path)?) as Box<dyn LogFile>)))
+    }
+
+    /// [`DailyFiles::claim`] with another way to open files.
+    pub(crate) fn claim_with(dir: &Path, open: Opener) -> Result<Self, DirError> {
+        let io_error = |source| DirError::Io { path: dir.to_path_buf(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io_error)?;
+        let mode = fs::metadata(dir).map_err(io_error)?.mode() & 0o777;
+        if mode & 0o077 != 0 {
+            tracing::warn!(dir = %dir.display(), mode = %format_args!("{mode:04o}"), "others can look into the audit directory");
+        }
+        let lock_path = dir.join(".lock");
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(lock_path)
+            .map_err(io_error)?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            return Err(DirError::InUse { path: dir.to_path_buf() });
+        }
+        Ok(Self { dir: dir.to_path_buf(), open, current: None, cut_to: None, _lock: lock })
+    }
+
+    /// Where the chain stands: the highest whole line of the newest files.
+    pub(crate) fn chain_end(&self, key: &Key) -> Result<ChainEnd, DirError> {
+        let io_error = |source| DirError::Io { path: self.dir.clone(), source };
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.dir).map_err(io_error)? {
+            let name = entry.map_err(io_error)?.file_name();
+            names.extend(name.to_str().filter(|name| is_log_name(name)).map(str::to_owned));
+        }
+        names.sort_unstable();
+        let mut end = ChainEnd::default();
+        for name in names.iter().rev().take(FILES_TO_SEARCH) {
+            let path = self.dir.join(name);
+            let found = last_chain_end(&path, key).map_err(|source| DirError::Io { path, source })?;
+            end = found.into_iter().chain([end]).max_by_key(|end| end.seq).unwrap_or_default();
+        }
+        Ok(end)
+    }
+
+    /// Puts whole lines on disk, in the file of the UTC day of `now_ms`: written and synced, or nothing of them is left.
+    pub(crate) fn write_group(&mut self, lines: &[u8], now_ms: u64) -> io::Result<()> {
+        let name = log_name(now_ms);
+        let deleted = self.current.as_mut().is_some_and(|(_, file)| file.is_deleted());
+        if deleted {
+            tracing::warn!("the audit file was deleted; it is created again");
+            (self.current, self.cut_to) = (None, None);
+        }
+        let cut_to = self.cut_to;
+        // The day does not change while a failed group is still to be cut off the old file.
+        if cut_to.is_none() && self.current.as_ref().is_some_and(|(open, _)| *open != name) {
+            self.current = None;
+        }
+        if self.current.is_none() {
+            let file = (self.open)(&self.dir.join(&name))?;
+            self.current = Some((name, file));
+        }
+        let Some((_, file)) = &mut self.current else {
+            return Err(io::Error::other("no file is open"));
+        };
+        if let Some(len) = cut_to {
+            file.cut(len)?;
+            self.cut_to = None;
+        }
+        let before = file.len()?;
+        let written = file.append(lines).and_then(|()| file.sync());
+        if written.is_err() && file.cut(before).is_err() {
+            self.cut_to = Some(before);
+        }
+        written
+    }
+
+    /// Closes the current file; the next group opens it again by its name. A rotated file stays as it is.
+    pub(crate) fn reopen(&mut self) {
+        if self.cut_to.is_none() {
+            self.current = None;
+        }
+    }
+}
+
+/// `security-YYYY-MM-DD.log` of the UTC day of `now_ms`.
+pub(crate) fn log_name(now_ms: u64) -> String {
+    let at = i64::try_from(now_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or(Timestamp::MAX);
+    format!("security-{}.log", at.to_zoned(TimeZone::UTC).date())
+}
+
+fn is_log_name(name: &str) -> bool {
+    name.starts_with("security-") && name.ends_with(".log")
+}
+
+/// Opens a log to append, closes a torn last line, and makes a new file's name durable.
+fn open_log(path: &Path) -> io::Result<File> {
+    let existed = path.exists();
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+    let len = file.metadata()?.len();
+    if len > 0 {
+        let mut last = [0];
+        file.seek(SeekFrom::Start(len - 1))?;
+        file.read_exact(&mut last)?;
+        if last != *b"\n" {
+            tracing::warn!(file = %path.display(), "the last audit line was torn; it is closed here");
+            file.write_all(b"\n")?;
+            file.sync_data()?;
+        }
+    }
+    if let Some(dir) = path.parent().filter(|_| !existed) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// The last whole, right line of a file. Looks at the end of the file only: a few lines, so that a torn one and foreign text are
+/// skipped.
+fn last_chain_end(path: &Path, key: &Key) -> io::Result<Option<ChainEnd>> {
+    const WINDOW: u64 = 64 * line::MAX_LINE as u64;
+    let mut file = File::open(path)?;
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(WINDOW)))?;
+    let mut tail = Vec::new();
+    file.take(WINDOW).read_to_end(&mut tail)?;
+    Ok(tail.rsplit(|byte| *byte == b'\n').find_map(|line| line::chain_end_of(key, line)))
+}
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;

@@ -1,0 +1,185 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::super::line::Formatter;
+use super::*;
+use crate::state::events::{Event, EventKind};
+
+const DAY: u64 = 86_400_000;
+/// 2026-11-22T00:00:00Z
+const MIDNIGHT: u64 = 1_795_305_600_000;
+
+fn read(dir: &Path, name: &str) -> String {
+    fs::read_to_string(dir.join(name)).unwrap()
+}
+
+fn lines(formatter: &mut Formatter, count: u64) -> Vec<u8> {
+    let mut out = Vec::new();
+    (0..count).for_each(|at| formatter.append(&mut out, &Event::new(EventKind::Alert, at)));
+    out
+}
+
+#[test]
+fn the_day_is_utc_and_the_files_are_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let audit = dir.path().join("deep/security");
+    let mut files = DailyFiles::claim(&audit).unwrap();
+    files.write_group(b"a\n", MIDNIGHT - 1).unwrap();
+    files.write_group(b"b\n", MIDNIGHT).unwrap();
+    files.write_group(b"c\n", MIDNIGHT + DAY - 1).unwrap();
+    files.write_group(b"d\n", MIDNIGHT - DAY).unwrap();
+    assert_eq!(read(&audit, "security-2026-11-21.log"), "a\nd\n");
+    assert_eq!(read(&audit, "security-2026-11-22.log"), "b\nc\n");
+    assert_eq!(fs::metadata(&audit).unwrap().permissions().mode() & 0o777, 0o700);
+    let file = audit.join("security-2026-11-22.log");
+    assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_second_process_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = DailyFiles::claim(dir.path()).unwrap();
+    assert!(matches!(DailyFiles::claim(dir.path()), Err(DirError::InUse { .. })));
+    drop(first);
+    DailyFiles::claim(dir.path()).unwrap();
+}
+
+#[test]
+fn a_torn_last_line_is_closed_and_skipped() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::new([1; 32]);
+    let mut formatter = Formatter::new(&key, ChainEnd::default());
+    let mut files = DailyFiles::claim(dir.path()).unwrap();
+    files.write_group(&lines(&mut formatter, 3), MIDNIGHT).unwrap();
+    drop(files);
+    let name = log_name(MIDNIGHT);
+    let whole = read(dir.path(), &name);
+    fs::write(dir.path().join(&name), format!("{whole}[SECURITY] {{\"timest")).unwrap();
+
+    let mut files = DailyFiles::claim(dir.path()).unwrap();
+    let end = files.chain_end(&key).unwrap();
+    assert_eq!(end.seq, 3);
+    let mut formatter = Formatter::new(&key, end);
+    files.write_group(&lines(&mut formatter, 1), MIDNIGHT).unwrap();
+    let text = read(dir.path(), &name);
+    let all: Vec<_> = text.lines().collect();
+    assert_eq!((all.len(), all[3]), (5, "[SECURITY] {\"timest"));
+    assert_eq!(line::chain_end_of(&key, all[4].as_bytes()).unwrap().seq, 4);
+}
+
+/// A crash between a line's last byte and its newline: the line is whole and counts.
+#[test]
+fn a_whole_line_without_its_newline_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::new([1; 32]);
+    let mut out = lines(&mut Formatter::new(&key, ChainEnd::default()), 2);
+    out.pop();
+    fs::write(dir.path().join(log_name(MIDNIGHT)), out).unwrap();
+    assert_eq!(DailyFiles::claim(dir.path()).unwrap().chain_end(&key).unwrap().seq, 2);
+}
+
+#[test]
+fn the_chain_goes_on_over_days_and_wrong_clocks() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::new([1; 32]);
+    let mut files = DailyFiles::claim(dir.path()).unwrap();
+    assert_eq!(files.chain_end(&key).unwrap(), ChainEnd::default());
+    let mut formatter = Formatter::new(&key, ChainEnd::default());
+    for (now, seq) in [(MIDNIGHT, 1), (MIDNIGHT + 400 * DAY, 2), (MIDNIGHT + DAY, 3)] {
+        files.write_group(&lines(&mut formatter, 1), now).unwrap();
+        assert_eq!(files.chain_end(&key).unwrap().seq, seq);
+    }
+    fs::write(dir.path().join("security-9999-12-31.log"), "foreign\n").unwrap();
+    fs::write(dir.path().join("security-notes.txt"), "foreign\n").unwrap();
+    assert_eq!(files.chain_end(&key).unwrap().seq, 3);
+}
+
+#[test]
+fn reopening_finds_a_new_file_after_rotation() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = DailyFiles::claim(dir.path()).unwrap();
+    files.write_group(b"a\n", MIDNIGHT).unwrap();
+    let name = log_name(MIDNIGHT);
+    fs::rename(dir.path().join(&name), dir.path().join("old")).unwrap();
+    files.write_group(b"b\n", MIDNIGHT).unwrap();
+    files.reopen();
+    files.write_group(b"c\n", MIDNIGHT).unwrap();
+    assert_eq!((read(dir.path(), "old"), read(dir.path(), &name)), ("a\nb\n".into(), "c\n".into()));
+}
+
+#[test]
+fn a_deleted_file_is_created_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut files = DailyFiles::claim(dir.path()).unwrap();
+    files.write_group(b"a\n", MIDNIGHT).unwrap();
+    fs::remove_file(dir.path().join(log_name(MIDNIGHT))).unwrap();
+    files.write_group(b"b\n", MIDNIGHT).unwrap();
+    assert_eq!(read(dir.path(), &log_name(MIDNIGHT)), "b\n");
+}
+
+/// A file that fails on demand, half-way through a write, at the sync, or at the cut.
+struct Faulty {
+    file: File,
+    faults: std::sync::Arc<std::sync::Mutex<Vec<&'static str>>>,
+}
+
+impl Faulty {
+    fn fails(&self, what: &str) -> bool {
+        let mut faults = self.faults.lock().unwrap();
+        let due = faults.last() == Some(&what);
+        if due {
+            faults.pop();
+        }
+        due
+    }
+}
+
+impl LogFile for Faulty {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.fails("append") {
+            self.file.append(&bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        if self.fails("sync") { Err(io::Error::from_raw_os_error(libc::EIO)) } else { self.file.sync() }
+    }
+    fn len(&mut self) -> io::Result<u64> {
+        LogFile::len(&mut self.file)
+    }
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        if self.fails("cut") { Err(io::Error::from_raw_os_error(libc::EIO)) } else { self.file.cut(len) }
+    }
+}
+
+#[test]
+fn a_group_is_written_whole_or_not_at_all() {
+    // Faults in the order in which they strike, and how many attempts fail.
+    let cases: [(&[&'static str], usize); 5] = [
+        (&["append"], 1),
+        (&["sync"], 1),
+        (&["append", "cut"], 1),
+        (&["append", "cut", "cut", "append"], 3),
+        (&["sync", "cut", "sync"], 2),
+    ];
+    for (faults, failures) in cases {
+        let dir = tempfile::tempdir().unwrap();
+        let list = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let opener: Opener = Box::new({
+            let faults = list.clone();
+            move |path| Ok(Box::new(Faulty { file: open_log(path)?, faults: faults.clone() }))
+        });
+        let mut files = DailyFiles::claim_with(dir.path(), opener).unwrap();
+        files.write_group(b"first\n", MIDNIGHT).unwrap();
+        *list.lock().unwrap() = faults.iter().rev().copied().collect();
+        for _ in 0..failures {
+            // Even at a day's change the remains are cut off the file they are in.
+            files.write_group(b"second\n", MIDNIGHT).unwrap_err();
+        }
+        files.write_group(b"second\n", MIDNIGHT).unwrap();
+        files.write_group(b"third\n", MIDNIGHT).unwrap();
+        assert_eq!(read(dir.path(), &log_name(MIDNIGHT)), "first\nsecond\nthird\n", "{faults:?}");
+    }
+}

@@ -1,0 +1,254 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::fs;
+use std::path::Path;
+
+use super::files::{LogFile, Opener};
+use super::*;
+use crate::state::events::{Event, EventKind};
+
+fn clock() -> u64 {
+    1_795_305_600_000
+}
+
+const NAME: &str = "security-2026-11-22.log";
+
+struct Rig {
+    dir: tempfile::TempDir,
+    queues: Vec<Arc<EventQueue>>,
+    lifecycle: Arc<Lifecycle>,
+    metrics: Arc<AuditMetrics>,
+    bell: Arc<Bell>,
+}
+
+impl Rig {
+    fn new(queues: usize) -> Self {
+        let bell = Arc::new(Bell::default());
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            queues: (0..queues).map(|_| Arc::new(EventQueue::with_capacity(256, Arc::clone(&bell)))).collect(),
+            lifecycle: Arc::new(Lifecycle::new(1, Vec::new())),
+            metrics: Arc::default(),
+            bell,
+        }
+    }
+
+    fn shared(&self) -> AuditShared {
+        AuditShared {
+            queues: self.queues.clone(),
+            bell: Arc::clone(&self.bell),
+            lifecycle: Arc::clone(&self.lifecycle),
+            metrics: Arc::clone(&self.metrics),
+        }
+    }
+
+    fn start(&self) -> AuditWriter {
+        let config = AuditConfig { dir: Some(self.dir.path().to_path_buf()), key: key(), clock };
+        AuditWriter::start(config, self.shared()).unwrap()
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(self.dir.path().join(NAME)).unwrap_or_default()
+    }
+}
+
+fn key() -> Key {
+    Key::new([3; 32])
+}
+
+fn event(n: u64) -> Event {
+    Event::new(EventKind::Alert, n)
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited too long: {what}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A disk that is full while `full` says so: half of what is written fits.
+struct Filling {
+    file: fs::File,
+    full: Arc<AtomicBool>,
+}
+
+impl LogFile for Filling {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            self.file.append(&bytes[..bytes.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn len(&mut self) -> io::Result<u64> {
+        LogFile::len(&mut self.file)
+    }
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.file.cut(len)
+    }
+}
+
+fn filling(full: &Arc<AtomicBool>) -> Opener {
+    let full = Arc::clone(full);
+    Box::new(move |path: &Path| {
+        let file = fs::OpenOptions::new().append(true).create(true).open(path)?;
+        Ok(Box::new(Filling { file, full: Arc::clone(&full) }))
+    })
+}
+
+/// All lines' `seq`, each checked against the chain.
+fn chained(text: &str) -> Vec<u64> {
+    let mut prev = String::from_utf8(line::GENESIS.to_vec()).unwrap();
+    let check = |text: &str| {
+        let end = line::chain_end_of(&key(), text.as_bytes()).unwrap();
+        assert!(text.contains(&format!("\"prev\":\"{prev}\"")), "{text}");
+        prev = String::from_utf8(end.mac.to_vec()).unwrap();
+        end.seq
+    };
+    text.lines().map(check).collect()
+}
+
+#[test]
+fn an_event_is_on_disk_within_100_ms() {
+    let rig = Rig::new(1);
+    let writer = rig.start();
+    // Once from deep sleep, once in the middle of business; the best of a few, as the machine may be busy.
+    let mut best = Duration::MAX;
+    for n in 1..=20 {
+        thread::sleep(Duration::from_millis(if n % 2 == 0 { 30 } else { 1 }));
+        let start = Instant::now();
+        rig.queues[0].push(event(n)).unwrap();
+        until("a line", || rig.text().lines().count() as u64 == n);
+        best = best.min(start.elapsed());
+    }
+    assert!(best < Duration::from_millis(100), "{best:?}");
+    writer.stop().unwrap();
+}
+
+#[test]
+fn stopping_writes_everything_and_the_chain_survives() {
+    let rig = Rig::new(3);
+    for round in 0..3_u64 {
+        let writer = rig.start();
+        let producers = rig.queues.iter().cloned().map(|queue| {
+            thread::spawn(move || {
+                for n in 0..1_000 {
+                    while queue.push(event(n)).is_err() {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+            })
+        });
+        let producers: Vec<_> = producers.collect();
+        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        writer.stop().unwrap();
+        assert_eq!(chained(&rig.text()), (1..=(round + 1) * 3_000).collect::<Vec<_>>());
+    }
+    assert_eq!(rig.metrics.written.get(), 9_000);
+    assert!(rig.metrics.groups.get() < 4_500, "events are written in groups");
+}
+
+#[test]
+fn a_full_disk_loses_nothing_and_says_so() {
+    let rig = Rig::new(1);
+    let full = Arc::new(AtomicBool::new(false));
+    let opener = filling(&full);
+    let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
+    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared()).unwrap();
+    rig.queues[0].push(event(1)).unwrap();
+    until("the first line", || rig.text().lines().count() == 1);
+    assert!(rig.lifecycle.audit_healthy());
+
+    full.store(true, Ordering::SeqCst);
+    rig.queues[0].push(event(2)).unwrap();
+    until("the fault", || !rig.lifecycle.audit_healthy());
+    let mut pushed = 2;
+    for n in 3..100 {
+        rig.queues[0].push(event(n)).unwrap();
+        pushed = n;
+    }
+    until("some retries", || rig.metrics.errors.get() > 2);
+    assert_eq!(rig.text().lines().count(), 1, "half-written groups are cut off again");
+
+    full.store(false, Ordering::SeqCst);
+    until("recovery", || rig.lifecycle.audit_healthy());
+    writer.stop().unwrap();
+    assert_eq!(chained(&rig.text()), (1..=pushed).collect::<Vec<_>>());
+    assert_eq!(rig.queues[0].refused(), 0);
+}
+
+#[test]
+fn stopping_with_a_full_disk_says_what_was_lost() {
+    let rig = Rig::new(1);
+    let opener: Opener = Box::new(|_| Ok(Box::new(fs::OpenOptions::new().append(true).open("/dev/full")?)));
+    let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
+    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared()).unwrap();
+    rig.queues[0].push(event(1)).unwrap();
+    until("the fault", || !rig.lifecycle.audit_healthy());
+    assert!(writer.stop().unwrap_err().0 > 100);
+}
+
+#[test]
+fn a_disk_that_stays_full_bounds_memory_and_then_refuses_producers() {
+    let rig = Rig::new(1);
+    let opener: Opener = Box::new(|_| Ok(Box::new(fs::OpenOptions::new().append(true).open("/dev/full")?)));
+    let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
+    let control = Arc::new(Control::default());
+    let mut writer = Writer {
+        files: Some(files),
+        formatter: Formatter::new(&key(), line::ChainEnd::default()),
+        clock,
+        shared: rig.shared(),
+        control,
+        epoch: Instant::now(),
+        pending: Vec::new(),
+        lines: 0,
+        complained: None,
+    };
+    let details = "x".repeat(128);
+    let mut pushed = 0;
+    while rig.queues[0].push(event(pushed).with_details(format_args!("{details}"))).is_ok() {
+        pushed += 1;
+        writer.drain();
+        assert!(!writer.flush());
+        assert!(writer.pending.len() <= MAX_PENDING);
+        assert!(pushed < 1_000_000);
+    }
+    assert!(writer.pending.len() > MAX_PENDING - 2 * line::MAX_LINE);
+    assert_eq!(rig.queues[0].refused(), 1);
+    assert_eq!(pushed, writer.lines + 256, "every event is in memory or in its queue");
+}
+
+#[test]
+fn a_hanging_write_is_noticed_and_forgiven() {
+    let rig = Rig::new(0);
+    let signals = AuditSignals {
+        control: Arc::default(),
+        lifecycle: Arc::clone(&rig.lifecycle),
+        thread: thread::current(),
+        epoch: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
+    };
+    signals.check_pulse();
+    signals.control.writing_since_ms.store(59_000, Ordering::SeqCst);
+    signals.check_pulse();
+    assert!(rig.lifecycle.audit_healthy(), "one second is not long");
+    signals.control.writing_since_ms.store(50_000, Ordering::SeqCst);
+    signals.check_pulse();
+    assert!(!rig.lifecycle.audit_healthy());
+}
+
+#[test]
+fn switched_off_it_takes_events_and_writes_nothing() {
+    let rig = Rig::new(1);
+    let config = AuditConfig { dir: None, key: key(), clock };
+    let writer = AuditWriter::start(config, rig.shared()).unwrap();
+    (0..200).for_each(|n| rig.queues[0].push(event(n)).unwrap());
+    until("the queue is taken", || rig.queues[0].is_empty());
+    writer.stop().unwrap();
+    assert_eq!(rig.metrics.written.get(), 0);
+}

@@ -1,0 +1,206 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use super::*;
+use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
+use crate::control::keys::Key;
+use crate::observe::metrics::AuditMetrics;
+use crate::state::events::Bell;
+use crate::state::lifecycle::UpstreamState;
+
+/// A running control thread with listeners on free ports; ends with the value.
+pub(super) struct Rig {
+    pub(super) health: SocketAddr,
+    pub(super) admin: SocketAddr,
+    pub(super) lifecycle: Arc<Lifecycle>,
+    pub(super) events: Arc<EventQueue>,
+    phases: Arc<Mutex<Vec<Phase>>>,
+    plane: Option<ControlPlane>,
+    _audit: AuditWriter,
+}
+
+fn clock() -> u64 {
+    5_000
+}
+
+fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+impl Rig {
+    pub(super) fn start(admin: AdminConfig) -> Self {
+        Self::start_with(admin, 1, Duration::from_secs(10))
+    }
+
+    fn start_with(admin: AdminConfig, upstream_port: u16, drain_timeout: Duration) -> Self {
+        let upstream = Arc::new(UpstreamState::new("up"));
+        let lifecycle = Arc::new(Lifecycle::new(1, vec![Arc::clone(&upstream)]));
+        let bell = Arc::new(Bell::default());
+        let events = Arc::new(EventQueue::with_capacity(64, Arc::clone(&bell)));
+        let audit_metrics = Arc::new(AuditMetrics::default());
+        let audit = AuditWriter::start(
+            AuditConfig { dir: None, key: Key::new([0; 32]), clock },
+            AuditShared {
+                queues: Vec::new(),
+                bell,
+                lifecycle: Arc::clone(&lifecycle),
+                metrics: Arc::clone(&audit_metrics),
+            },
+        )
+        .unwrap();
+        let (health_listener, health) = listener();
+        let (admin_listener, admin_address) = listener();
+        let phases = Arc::new(Mutex::new(Vec::new()));
+        let config = ControlConfig {
+            health_listener: Some(health_listener),
+            admin_listener: Some(admin_listener),
+            admin,
+            facts: HealthFacts { version: "9.9.9", auth_enabled: true, started_at_ms: 1_000 },
+            targets: vec![Target { upstream, host: "localhost".to_owned(), port: upstream_port }],
+            drain_timeout,
+            clock,
+            on_phase: Box::new({
+                let phases = Arc::clone(&phases);
+                move |phase| phases.lock().unwrap().push(phase)
+            }),
+        };
+        let shared = ControlShared {
+            lifecycle: Arc::clone(&lifecycle),
+            metrics: MetricSources {
+                workers: Vec::new(),
+                queues: vec![Arc::clone(&events)],
+                audit: audit_metrics,
+                lifecycle: Arc::clone(&lifecycle),
+                version: "9.9.9",
+                driver: "epoll",
+            },
+            events: Arc::clone(&events),
+            audit: audit.signals(),
+        };
+        let plane = ControlPlane::start(config, shared).unwrap();
+        Self { health, admin: admin_address, lifecycle, events, phases, plane: Some(plane), _audit: audit }
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.lifecycle.advance(Phase::Stopped);
+        if let Some(plane) = self.plane.take() {
+            let _ = plane.wait();
+        }
+    }
+}
+
+/// A whole answer to a request on a connection of its own.
+pub(super) fn ask_with(address: SocketAddr, method: &str, path: &str, headers: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let _ = write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+pub(super) fn ask(address: SocketAddr, path: &str) -> String {
+    ask_with(address, "GET", path, "")
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited too long: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn health_answers_and_ready_follows_the_upstream() {
+    let (upstream, address) = listener();
+    let rig = Rig::start_with(AdminConfig::default(), address.port(), Duration::ZERO);
+    let answer = ask(rig.health, "/health");
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(answer.contains("content-type: application/json\r\n"), "{answer}");
+    assert!(answer.contains("\"version\":\"9.9.9\",\"uptime\":4,"), "{answer}");
+    assert!(ask(rig.health, "/health/ready").contains("503"));
+    rig.lifecycle.advance(Phase::Ready);
+    until("the first probe", || ask(rig.health, "/health/ready").ends_with("\r\n\r\nready"));
+    assert!(rig.lifecycle.upstreams()[0].addresses.load().contains(&address));
+    rig.lifecycle.advance(Phase::Draining);
+    assert!(ask(rig.health, "/health/ready").starts_with("HTTP/1.1 503 "));
+    assert!(ask(rig.health, "/metrics").starts_with("HTTP/1.1 404 "), "metrics are the admin listener's");
+    assert!(ask_with(rig.health, "POST", "/health", "").starts_with("HTTP/1.1 405 "));
+    drop(upstream);
+}
+
+#[test]
+fn bad_and_slow_clients_cost_others_nothing() {
+    let rig = Rig::start(AdminConfig::default());
+    let big = format!("X-Big: {}\r\n", "x".repeat(http::MAX_HEADER));
+    assert!(!ask_with(rig.health, "GET", "/health", &big).starts_with("HTTP/1.1 200 "));
+    assert!(!ask_with(rig.health, "GET", "/health", "no colon\r\n").starts_with("HTTP/1.1 200 "));
+    // All places but one are held by clients that never finish their header.
+    let slow: Vec<_> = (1..http::MAX_CONNECTIONS)
+        .map(|_| {
+            let mut stream = TcpStream::connect(rig.health).unwrap();
+            stream.write_all(b"GET /health HT").unwrap();
+            stream
+        })
+        .collect();
+    until("an answer beside slow clients", || ask(rig.health, "/health").starts_with("HTTP/1.1 200 "));
+    // With every place taken, one more is closed at once; when the slow ones are cut, there is room again.
+    let _last = TcpStream::connect(rig.health).unwrap();
+    until("a refusal", || ask(rig.health, "/health").is_empty());
+    until("room again", || ask(rig.health, "/health").starts_with("HTTP/1.1 200 "));
+    for mut stream in slow {
+        stream.set_read_timeout(Some(http::HEADER_TIMEOUT * 2)).unwrap();
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        assert!(!rest.starts_with(b"HTTP/1.1 200 "));
+    }
+}
+
+/// Drives the drain without signals, which would hit every test of the process.
+fn drain(timeout: Duration, calls: usize, act: impl FnOnce(&Arc<Lifecycle>) + Send + 'static) -> Ended {
+    let lifecycle = Arc::new(Lifecycle::new(1, Vec::new()));
+    lifecycle.advance(Phase::Draining);
+    let held: Vec<_> = (0..calls).map(|_| lifecycle.begin_call(0)).collect();
+    let actor = thread::spawn({
+        let lifecycle = Arc::clone(&lifecycle);
+        move || {
+            thread::sleep(Duration::from_millis(120));
+            act(&lifecycle);
+            drop(held);
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ended = runtime.block_on(signals::drained(&lifecycle, timeout));
+    actor.join().unwrap();
+    ended
+}
+
+#[test]
+fn draining_ends_with_the_calls_or_with_the_time() {
+    let long = Duration::from_secs(30);
+    assert_eq!(drain(long, 0, |_| {}), Ended::Drained);
+    assert_eq!(drain(long, 3, |_| {}), Ended::Drained, "the calls end");
+    assert_eq!(drain(Duration::from_millis(10), 2, |_| {}), Ended::TimedOut(2));
+    let stop: fn(&Arc<Lifecycle>) = |lifecycle| {
+        lifecycle.advance(Phase::Stopped);
+        thread::sleep(Duration::from_millis(200));
+    };
+    assert_eq!(drain(long, 1, stop), Ended::Drained, "stopped from within");
+}
+
+#[test]
+fn stopping_from_within_ends_the_thread() {
+    let mut rig = Rig::start(AdminConfig::default());
+    rig.lifecycle.advance(Phase::Stopped);
+    assert_eq!(rig.plane.take().unwrap().wait(), Ended::Stopped);
+    assert!(rig.phases.lock().unwrap().is_empty(), "only its own changes are announced");
+}

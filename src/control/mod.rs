@@ -1,0 +1,166 @@
+//! The control plane: one thread with a tokio runtime of its own, and the audit writer beside it.
+//!
+//! The control thread serves health and admin HTTP, watches for signals, resolves and probes upstreams, and keeps an eye on
+//! the audit writer. Nothing that runs on a worker imports this module; workers see atomics, `Addresses` and event queues,
+//! all in `state/`.
+
+pub mod admin;
+pub mod audit;
+mod health;
+mod http;
+pub mod keys;
+pub mod probes;
+mod signals;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use self::admin::{Admin, AdminConfig};
+use self::audit::AuditSignals;
+use self::health::HealthSource;
+use self::probes::Target;
+use crate::observe::metrics::MetricSources;
+use crate::state::events::EventQueue;
+use crate::state::health::HealthFacts;
+use crate::state::lifecycle::{Lifecycle, Phase};
+
+/// How often the control thread looks at the audit writer's pulse.
+const PULSE_EVERY: Duration = Duration::from_secs(1);
+/// Threads for blocking look-ups: a resolver that hangs can hold only these.
+const RESOLVER_THREADS: usize = 4;
+
+/// What the control thread needs. Listeners are bound by the caller, so that a port in use stops the start.
+pub struct ControlConfig {
+    /// Bound to `MCP_HEALTH_PORT`.
+    pub health_listener: Option<TcpListener>,
+    /// Bound to `ADMIN_PORT`.
+    pub admin_listener: Option<TcpListener>,
+    /// The admin listener's settings.
+    pub admin: AdminConfig,
+    /// The fixed part of health answers.
+    pub facts: HealthFacts,
+    /// Upstreams with a network address.
+    pub targets: Vec<Target>,
+    /// `DRAIN_TIMEOUT`: how long calls in flight may take after the first SIGTERM or SIGINT.
+    pub drain_timeout: Duration,
+    /// Milliseconds since the Unix epoch.
+    pub clock: fn() -> u64,
+    /// Called on the control thread after each change of phase that it makes (draining, stopped): wakes the workers.
+    pub on_phase: Box<dyn Fn(Phase) + Send>,
+}
+
+/// What the control thread shares with the rest of the process.
+pub struct ControlShared {
+    /// The process's state.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Everything `/metrics` tells.
+    pub metrics: MetricSources,
+    /// The queue for events that no worker writes.
+    pub events: Arc<EventQueue>,
+    /// The audit writer.
+    pub audit: AuditSignals,
+}
+
+/// How the process was asked to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// After a signal, with nothing in flight any more.
+    Drained,
+    /// After a signal, when `DRAIN_TIMEOUT` was over; this many calls were cut off.
+    TimedOut(usize),
+    /// By a second signal.
+    Forced,
+    /// The phase went to `Stopped` without a signal.
+    Stopped,
+}
+
+/// The running control thread.
+#[derive(Debug)]
+pub struct ControlPlane {
+    thread: JoinHandle<Ended>,
+}
+
+impl ControlPlane {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// When the system gives no thread, no runtime or no signal handler.
+    pub fn start(config: ControlConfig, shared: ControlShared) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(RESOLVER_THREADS)
+            .build()?;
+        let (started, start) = std::sync::mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
+            let ended = runtime.block_on(run(config, shared, &started));
+            // A look-up that hangs must not hold the exit up.
+            runtime.shutdown_background();
+            ended
+        })?;
+        match start.recv() {
+            Ok(Ok(())) => Ok(Self { thread }),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(io::Error::other("the control thread ended at its start")),
+        }
+    }
+
+    /// Waits until the process is to end.
+    #[must_use]
+    pub fn wait(self) -> Ended {
+        // A panic there was reported by the hook; the process ends either way.
+        self.thread.join().unwrap_or(Ended::Forced)
+    }
+}
+
+async fn run(
+    config: ControlConfig,
+    shared: ControlShared,
+    started: &std::sync::mpsc::SyncSender<io::Result<()>>,
+) -> Ended {
+    let ControlConfig { health_listener, admin_listener, admin, facts, targets, drain_timeout, clock, on_phase } =
+        config;
+    let ControlShared { lifecycle, metrics, events, audit } = shared;
+    let source = HealthSource { facts: Arc::new(facts), lifecycle: Arc::clone(&lifecycle), clock };
+    let admin = Admin { config: Arc::new(admin), metrics: Arc::new(metrics), health: source.clone(), events };
+    let set_up = listen(health_listener, health::router(source))
+        .and_then(|()| listen(admin_listener, admin::router(admin)))
+        .and_then(|()| signals::Signals::listen());
+    let signals = match set_up {
+        Ok(signals) => signals,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return Ended::Stopped;
+        }
+    };
+    for target in targets {
+        tokio::spawn(probes::watch(target));
+    }
+    tokio::spawn({
+        let audit = audit.clone();
+        async move {
+            loop {
+                tokio::time::sleep(PULSE_EVERY).await;
+                audit.check_pulse();
+            }
+        }
+    });
+    let _ = started.send(Ok(()));
+    let reopen = move || audit.reopen();
+    signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await
+}
+
+fn listen(listener: Option<TcpListener>, router: axum::Router) -> io::Result<()> {
+    let Some(listener) = listener else {
+        return Ok(());
+    };
+    listener.set_nonblocking(true)?;
+    tokio::spawn(http::serve(tokio::net::TcpListener::from_std(listener)?, router));
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "control_tests.rs"]
+mod tests;

@@ -1,0 +1,5 @@
+//! What the gateway tells about itself: latency histograms, metrics, logs.
+
+pub mod histogram;
+pub mod logs;
+pub mod metrics;

@@ -1,0 +1,12 @@
+//! All memory that more than one thread writes.
+//!
+//! Lock-free, of fixed size, and plain: nothing here reads a clock, does I/O or knows a runtime. Time comes in as
+//! epoch milliseconds, randomness as a hasher. `sync` swaps the atomics for loom's under `cfg(loom)`.
+
+pub mod addresses;
+pub mod admission;
+pub mod events;
+pub mod health;
+pub mod lifecycle;
+pub mod queue;
+mod sync;

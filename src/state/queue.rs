@@ -1,0 +1,176 @@
+//! The queue between those who record events and the audit writer.
+//!
+//! Each worker has an [`EventQueue`] of its own, bounded, which the writer thread drains. A full queue refuses
+//! ([`QueueFull`]) and counts; nothing is ever dropped silently. Who must be sure that a later event will find room takes a
+//! [`Reservation`] first: a forwarded call, whose outcome line has to be written whatever happens.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::thread::Thread;
+
+use arc_swap::ArcSwapOption;
+use crossbeam_queue::ArrayQueue;
+
+use super::events::Event;
+
+/// Events one queue holds. At 8,192 events of about half a kilobyte, 4 MiB a worker; the writer empties it every few
+/// milliseconds, so it bridges about 80 ms at 100,000 events a second.
+pub const QUEUE_CAPACITY: usize = 8192;
+
+/// The queue has no room: the writer is stuck or far behind. In production the caller refuses the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the audit queue is full")]
+pub struct QueueFull;
+
+/// Wakes the writer thread, which sleeps only when all queues are empty. While the writer is awake (it collects for a few
+/// milliseconds between batches) ringing costs one load.
+#[derive(Debug, Default)]
+pub struct Bell {
+    asleep: AtomicBool,
+    thread: ArcSwapOption<Thread>,
+}
+
+impl Bell {
+    /// The calling thread is the one to wake from now on.
+    pub fn attend(&self) {
+        self.thread.store(Some(Arc::new(std::thread::current())));
+    }
+
+    /// The writer is about to sleep; it must look at the queues once more after this.
+    pub fn lie_down(&self) {
+        self.asleep.store(true, Ordering::Relaxed);
+        // Pairs with the fence in `ring`: either the writer sees the event, or the worker sees that it sleeps.
+        fence(Ordering::SeqCst);
+    }
+
+    /// The writer is up again.
+    pub fn get_up(&self) {
+        self.asleep.store(false, Ordering::Relaxed);
+    }
+
+    /// Wakes the writer if it sleeps.
+    pub fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed)
+            && self.asleep.swap(false, Ordering::Relaxed)
+            && let Some(thread) = &*self.thread.load()
+        {
+            thread.unpark();
+        }
+    }
+}
+
+/// A bounded queue of events: usually one worker pushes, and the writer pops. More pushing threads are allowed.
+#[derive(Debug)]
+pub struct EventQueue {
+    ring: ArrayQueue<Event>,
+    /// Events in the ring plus reservations; never over the capacity, so a reserved push cannot fail.
+    taken: AtomicUsize,
+    refused: AtomicU64,
+    bell: Arc<Bell>,
+}
+
+impl EventQueue {
+    /// A queue of [`QUEUE_CAPACITY`] events whose pushes ring `bell`.
+    #[must_use]
+    pub fn new(bell: Arc<Bell>) -> Self {
+        Self::with_capacity(QUEUE_CAPACITY, bell)
+    }
+
+    /// A queue of `capacity` events (at least 1).
+    #[must_use]
+    pub fn with_capacity(capacity: usize, bell: Arc<Bell>) -> Self {
+        Self { ring: ArrayQueue::new(capacity.max(1)), taken: AtomicUsize::new(0), refused: AtomicU64::new(0), bell }
+    }
+
+    /// Queues an event.
+    ///
+    /// # Errors
+    /// [`QueueFull`] when events and reservations fill the queue; the refusal is counted.
+    pub fn push(&self, event: Event) -> Result<(), QueueFull> {
+        self.take_room()?;
+        self.put(event);
+        Ok(())
+    }
+
+    /// Keeps room for one event that is to come.
+    ///
+    /// # Errors
+    /// [`QueueFull`] as for [`EventQueue::push`].
+    pub fn reserve(self: &Arc<Self>) -> Result<Reservation, QueueFull> {
+        self.take_room()?;
+        Ok(Reservation { queue: Some(Arc::clone(self)) })
+    }
+
+    /// Takes the oldest event out; for the writer.
+    pub fn pop(&self) -> Option<Event> {
+        let event = self.ring.pop()?;
+        self.taken.fetch_sub(1, Ordering::Release);
+        Some(event)
+    }
+
+    /// How many pushes and reservations were refused since the start.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Events waiting.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ring.len()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ring.is_empty()
+    }
+
+    fn take_room(&self) -> Result<(), QueueFull> {
+        let capacity = self.ring.capacity();
+        let taken = self.taken.fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n < capacity).then_some(n + 1));
+        match taken {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                Err(QueueFull)
+            }
+        }
+    }
+
+    /// Room was taken before, so the ring has a free cell; `force_push` never has anything to displace.
+    fn put(&self, event: Event) {
+        if self.ring.force_push(event).is_some() {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        self.bell.ring();
+    }
+}
+
+/// Room for one event. Dropped unused, the room is given back.
+#[derive(Debug)]
+pub struct Reservation {
+    queue: Option<Arc<EventQueue>>,
+}
+
+impl Reservation {
+    /// Queues the event. Cannot fail.
+    pub fn commit(mut self, event: Event) {
+        if let Some(queue) = self.queue.take() {
+            queue.put(event);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(queue) = self.queue.take() {
+            queue.taken.fetch_sub(1, Ordering::Release);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

@@ -1,0 +1,71 @@
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use super::*;
+use crate::state::events::EventKind;
+
+fn queue(capacity: usize) -> Arc<EventQueue> {
+    Arc::new(EventQueue::with_capacity(capacity, Arc::new(Bell::default())))
+}
+
+fn event() -> Event {
+    Event::new(EventKind::ToolCall, 1)
+}
+
+#[test]
+fn a_full_queue_refuses_and_counts_and_keeps_what_it_has() {
+    let queue = queue(3);
+    for at in 0..3 {
+        queue.push(Event::new(EventKind::ToolCall, at)).unwrap();
+    }
+    assert_eq!(queue.push(event()), Err(QueueFull));
+    assert_eq!(queue.reserve().err(), Some(QueueFull));
+    assert_eq!(queue.refused(), 2);
+    let times: Vec<_> = std::iter::from_fn(|| queue.pop()).map(|event| event.at_ms).collect();
+    assert_eq!(times, [0, 1, 2]);
+    queue.push(event()).unwrap();
+}
+
+#[test]
+fn a_reservation_always_finds_its_room() {
+    let queue = queue(2);
+    let kept = queue.reserve().unwrap();
+    queue.push(event()).unwrap();
+    assert_eq!(queue.push(event()), Err(QueueFull), "one event and one reservation fill it");
+    kept.commit(event());
+    assert_eq!(queue.len(), 2);
+    while queue.pop().is_some() {}
+    drop(queue.reserve().unwrap());
+    drop((queue.reserve().unwrap(), queue.reserve().unwrap()));
+    queue.push(event()).unwrap();
+    queue.push(event()).unwrap();
+    assert_eq!(queue.refused(), 1);
+}
+
+#[test]
+fn nothing_is_lost_or_doubled_between_threads() {
+    let queue = queue(64);
+    let each = 20_000_u64;
+    let producers: Vec<_> = (0..2)
+        .map(|_| {
+            let queue = Arc::clone(&queue);
+            std::thread::spawn(move || {
+                for at in 0..each {
+                    while queue.push(Event::new(EventKind::ToolCall, at)).is_err() {
+                        std::thread::yield_now();
+                    }
+                }
+            })
+        })
+        .collect();
+    let mut seen = 0;
+    let mut sum = 0;
+    while seen < 2 * each {
+        match queue.pop() {
+            Some(event) => (seen, sum) = (seen + 1, sum + event.at_ms),
+            None => std::thread::yield_now(),
+        }
+    }
+    producers.into_iter().for_each(|producer| producer.join().unwrap());
+    assert_eq!(sum, each * (each - 1));
+    assert!(queue.is_empty());
+}

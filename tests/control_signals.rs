@@ -1,0 +1,109 @@
+//! Promise: SIGHUP reopens the audit file, the first SIGTERM drains, a second one stops at once.
+//!
+//! A test binary of its own, with one test: signals reach the whole process.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ringwall::control::admin::AdminConfig;
+use ringwall::control::audit::{AuditConfig, AuditShared, AuditWriter};
+use ringwall::control::{ControlConfig, ControlPlane, ControlShared, Ended, keys};
+use ringwall::observe::metrics::{AuditMetrics, MetricSources};
+use ringwall::state::events::{Bell, Event, EventKind, EventQueue};
+use ringwall::state::health::HealthFacts;
+use ringwall::state::lifecycle::{Lifecycle, Phase};
+use rustix::process::{Signal, getpid, kill_process};
+
+/// 2026-11-22T00:00:00Z
+fn clock() -> u64 {
+    1_795_305_600_000
+}
+
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < Duration::from_secs(20), "waited too long: {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn hang_up_reopens_and_terminate_drains_then_stops() {
+    let dir = tempfile::tempdir().unwrap();
+    let lifecycle = Arc::new(Lifecycle::new(1, Vec::new()));
+    let bell = Arc::new(Bell::default());
+    let events = Arc::new(EventQueue::new(Arc::clone(&bell)));
+    let metrics = Arc::new(AuditMetrics::default());
+    let audit = AuditWriter::start(
+        AuditConfig {
+            dir: Some(dir.path().to_path_buf()),
+            key: keys::load_or_create(dir.path(), "audit.key").unwrap(),
+            clock,
+        },
+        AuditShared {
+            queues: vec![Arc::clone(&events)],
+            bell,
+            lifecycle: Arc::clone(&lifecycle),
+            metrics: Arc::clone(&metrics),
+        },
+    )
+    .unwrap();
+    let phases = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&phases);
+    let plane = ControlPlane::start(
+        ControlConfig {
+            health_listener: Some(TcpListener::bind("127.0.0.1:0").unwrap()),
+            admin_listener: None,
+            admin: AdminConfig::default(),
+            facts: HealthFacts { version: "0", auth_enabled: true, started_at_ms: 0 },
+            targets: Vec::new(),
+            drain_timeout: Duration::from_secs(60),
+            clock,
+            on_phase: Box::new(move |phase| seen.lock().unwrap().push(phase)),
+        },
+        ControlShared {
+            lifecycle: Arc::clone(&lifecycle),
+            metrics: MetricSources {
+                workers: Vec::new(),
+                queues: vec![Arc::clone(&events)],
+                audit: metrics,
+                lifecycle: Arc::clone(&lifecycle),
+                version: "0",
+                driver: "epoll",
+            },
+            events: Arc::clone(&events),
+            audit: audit.signals(),
+        },
+    )
+    .unwrap();
+    lifecycle.advance(Phase::Ready);
+    let signal = |signal| kill_process(getpid(), signal).unwrap();
+    let lines = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap_or_default().lines().count();
+
+    events.push(Event::new(EventKind::ServerStart, clock())).unwrap();
+    until("the first line", || lines("security-2026-11-22.log") == 1);
+    fs::rename(dir.path().join("security-2026-11-22.log"), dir.path().join("rotated")).unwrap();
+    signal(Signal::HUP);
+    // Events go to the old file until the signal has been seen, then to the new one; none is lost.
+    let mut pushed = 1;
+    until("the new file", || {
+        events.push(Event::new(EventKind::Alert, clock())).unwrap();
+        pushed += 1;
+        lines("security-2026-11-22.log") > 0
+    });
+
+    let call = lifecycle.begin_call(0);
+    signal(Signal::TERM);
+    until("draining", || lifecycle.phase() == Phase::Draining);
+    std::thread::sleep(Duration::from_millis(150));
+    assert_eq!(lifecycle.phase(), Phase::Draining, "a call is in flight");
+    signal(Signal::INT);
+    assert_eq!(plane.wait(), Ended::Forced);
+    assert_eq!(*phases.lock().unwrap(), [Phase::Draining, Phase::Stopped]);
+    drop(call);
+    audit.stop().unwrap();
+    assert_eq!(lines("rotated") + lines("security-2026-11-22.log"), pushed);
+}

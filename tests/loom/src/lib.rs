@@ -1,0 +1,11 @@
+//! The lock-free parts of `state/`, compiled against loom.
+//!
+//! A package of its own because `--cfg loom` reaches every crate of a build, and the network crates do not compile with
+//! it. The sources are the gateway's own, by path; their loom tests stand beside them. Without `--cfg loom` this package is
+//! empty.
+#![cfg(loom)]
+
+#[path = "../../../src/state/admission.rs"]
+pub mod admission;
+#[path = "../../../src/state/sync.rs"]
+mod sync;
