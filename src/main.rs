@@ -1,3 +1,42 @@
 //! The command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use ringwall::cli;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A security gateway for AI agents, in front of MCP servers
+#[derive(Parser)]
+#[command(version, about, long_about = None, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway (the default)
+    Serve(cli::serve::Args),
+    /// Write a .env with fresh secrets
+    Init(cli::init::Args),
+    /// Show the settings in force and what is wrong with them
+    Check(cli::check::Args),
+    /// Ask a running gateway how it is
+    Health(cli::health::HealthArgs),
+    /// The built-in sample MCP server, on standard input and output
+    #[command(hide = true)]
+    SampleServer,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command.unwrap_or(Command::Serve(cli::serve::Args::default())) {
+        Command::Serve(args) => cli::serve::run(&args),
+        Command::Init(args) => cli::init::run(&args),
+        Command::Check(args) => cli::check::run(&args),
+        Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
+        Command::SampleServer => cli::sample_server::run(),
+    }
+}

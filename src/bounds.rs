@@ -1,0 +1,57 @@
+//! Every bound of the data plane that is not a setting, in one place, each with its reason.
+//!
+//! The settings bound what an operator may want to change (`settings/tree.rs`), `wire::http1` what a head may be, `rpc::bounds`
+//! what an envelope may be.
+
+/// What a connection reads at once, and the smallest buffer it holds: a call with its head fits, and 10,000 busy
+/// connections hold 80 MiB.
+pub const READ_BUFFER_BYTES: usize = 8 * 1024;
+
+/// What is read at once of a long body or stream, once a first buffer was not enough.
+pub const STREAM_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Longest event of an upstream's event stream, and longest answer that is held whole (a list to merge, a batch member's
+/// answer, a stdio server's line): an upstream must not fill our memory.
+pub const MAX_HELD_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Longest answer of a tool that is looked into for its outcome; a longer one is recorded by its HTTP status alone.
+pub const MAX_INSPECTED_ANSWER_BYTES: usize = 256 * 1024;
+
+/// An idle pooled connection is closed after this. Below the 60 s that many servers keep one, above the 5 s of Node's, which
+/// the pool notices by itself.
+pub const UPSTREAM_IDLE_MS: u64 = 55_000;
+
+/// A call that has no answer after this is watched for a client that goes away. Before that, watching costs more than it
+/// could save.
+pub const WATCH_AFTER_MS: u64 = 100;
+
+/// A comment goes out on an event stream that was silent for this long, so that nothing between us and the client cuts it.
+pub const SSE_KEEP_ALIVE_MS: u64 = 15_000;
+
+/// Bytes of a refused request that are read and thrown away before the connection closes, so that the refusal is not
+/// overtaken by a reset.
+pub const LINGER_BYTES: usize = 512 * 1024;
+
+/// How long that may take.
+pub const LINGER_MS: u64 = 2_000;
+
+/// Refused connections that one worker lets linger at once; more are closed at once. A flood must not cost memory.
+pub const MAX_LINGERING: usize = 256;
+
+/// Events of several upstreams, or messages of a pump, that wait for one client.
+pub const STREAM_QUEUE: usize = 16;
+
+/// Pages that are followed when the lists of several upstreams are merged, an upstream.
+pub const MAX_LIST_PAGES: usize = 64;
+
+/// Milliseconds that one upstream may take to answer a part of a merged list: a stalled one must not take the others' tools away.
+pub const FAN_OUT_TIMEOUT_MS: u64 = 5_000;
+
+/// Tools (prompts, resources) of one upstream whose owner is remembered.
+pub const MAX_CATALOG_ENTRIES: usize = 10_000;
+
+/// How long the tools of an upstream are taken as known.
+pub const CATALOG_TTL_MS: u64 = 60_000;
+
+/// Connections waiting to be accepted, a worker.
+pub const ACCEPT_BACKLOG: i32 = 1024;

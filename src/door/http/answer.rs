@@ -1,0 +1,94 @@
+//! Answers of the gateway's own: written whole into an output buffer, head and body.
+
+use crate::guard::Denial;
+use crate::guard::denial::Tell;
+use crate::wire::http1::write;
+
+/// What an answer says about the connection and the cache.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Fields<'a> {
+    /// The connection closes after this answer.
+    pub(crate) close: bool,
+    /// `Allow`.
+    pub(crate) allow: Option<&'a str>,
+    /// `Retry-After`, seconds.
+    pub(crate) retry_after_s: Option<u64>,
+    /// `WWW-Authenticate`.
+    pub(crate) challenge: Option<&'a str>,
+    /// `Mcp-Session-Id`.
+    pub(crate) session: Option<&'a str>,
+}
+
+/// Appends a whole answer. An empty body with 202 or 204 has no `Content-Type`.
+pub(crate) fn whole(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8], fields: Fields<'_>) {
+    write::status_line(out, status);
+    if !body.is_empty() {
+        write::field(out, "Content-Type", content_type.as_bytes());
+    }
+    if status != 204 {
+        write::field_decimal(out, "Content-Length", body.len() as u64);
+    }
+    extra(out, fields);
+    write::end_head(out);
+    out.extend_from_slice(body);
+}
+
+/// Appends the head of an answer whose body follows as chunks or, with `Content-Length`, as bytes.
+pub(crate) fn extra(out: &mut Vec<u8>, fields: Fields<'_>) {
+    if let Some(allow) = fields.allow {
+        write::field(out, "Allow", allow.as_bytes());
+    }
+    if let Some(seconds) = fields.retry_after_s {
+        write::field_decimal(out, "Retry-After", seconds);
+    }
+    if let Some(challenge) = fields.challenge {
+        write::field(out, "WWW-Authenticate", challenge.as_bytes());
+    }
+    if let Some(session) = fields.session {
+        write::field(out, "Mcp-Session-Id", session.as_bytes());
+    }
+    if fields.close {
+        write::field(out, "Connection", b"close");
+    }
+}
+
+/// JSON under a status.
+pub(crate) fn json(out: &mut Vec<u8>, status: u16, body: &[u8], close: bool) {
+    whole(out, status, "application/json", body, Fields { close, ..Fields::default() });
+}
+
+/// `{"error": TEXT}` under a status.
+pub(crate) fn error(out: &mut Vec<u8>, status: u16, text: &str, fields: Fields<'_>) {
+    let mut body = Vec::with_capacity(text.len() + 16);
+    body.extend_from_slice(b"{\"error\":");
+    crate::rpc::reply::push_string(&mut body, text);
+    body.push(b'}');
+    whole(out, status, "application/json", &body, fields);
+}
+
+/// A denial that is told by status and a small JSON body.
+pub(crate) fn denial(out: &mut Vec<u8>, denial: &Denial, challenge: &str, close: bool) {
+    let (Tell::Http(status) | Tell::Rpc { status, .. }) = denial.tell() else {
+        return error(out, 403, &denial.text(), Fields { close, ..Fields::default() });
+    };
+    let fields = Fields {
+        close,
+        challenge: (status == 401).then_some(challenge),
+        retry_after_s: (status == 503).then_some(1),
+        ..Fields::default()
+    };
+    error(out, status, &denial.text(), fields);
+}
+
+/// Takes the body off an answer to HEAD.
+pub(crate) fn cut_body(out: &mut Vec<u8>) {
+    if let Some(end) = memchr::memmem::find(out, b"\r\n\r\n") {
+        out.truncate(end + 4);
+    }
+}
+
+/// The status of an answer that starts here; 0 if none does.
+pub(crate) fn status_of(answer: &[u8]) -> u16 {
+    let digits = answer.get(9..12).unwrap_or_default();
+    std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
+}

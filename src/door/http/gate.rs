@@ -1,0 +1,227 @@
+//! What is decided from a request's head, before its body is waited for: route, host and origin, authentication, media types.
+//!
+//! An attacker that may not come in shall not make us read ten megabytes first.
+
+use std::ops::Range;
+
+use super::Connection;
+use super::answer::{self, Fields};
+use crate::guard::{Denial, Principal};
+use crate::state::events::EventKind;
+use crate::state::lifecycle::Door;
+use crate::wire::http1::request::{Method, RequestHead};
+
+/// Where a request goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// `POST /mcp`.
+    Post,
+    /// `GET /mcp`: the event stream of a session.
+    Get,
+    /// `DELETE /mcp`: the end of a session.
+    Delete,
+    /// Something that the gateway answers by itself.
+    Page(Page),
+}
+
+/// What the gateway answers by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Page {
+    /// `GET /health`.
+    Health,
+    /// `GET /health/ready`.
+    Ready,
+    /// `GET /.well-known/oauth-protected-resource` (RFC 9728).
+    ProtectedResource,
+}
+
+/// Why a request goes no further than its head.
+pub(super) enum Early {
+    /// A guard refused it.
+    Denied(Denial),
+    /// No such path.
+    NotFound,
+    /// The path has other methods.
+    MethodNotAllowed(&'static str),
+    /// The client must take what an upstream may send.
+    NotAcceptable(&'static str),
+    /// The body is not JSON.
+    UnsupportedMediaType,
+}
+
+const MCP_METHODS: &str = "POST, GET, DELETE";
+
+impl Connection {
+    /// The gate: where the request goes and who sends it.
+    pub(super) fn gate(&mut self, head: &RequestHead, place: Range<usize>) -> Result<(Route, Principal), Early> {
+        let input = std::mem::take(&mut self.input);
+        let admitted = self.gate_bytes(head, input.get(place).unwrap_or_default());
+        self.input = input;
+        admitted
+    }
+
+    fn gate_bytes(&mut self, head: &RequestHead, buf: &[u8]) -> Result<(Route, Principal), Early> {
+        let route = route(head, buf)?;
+        if let Route::Page(page @ (Page::Health | Page::Ready)) = route {
+            // For load balancers, which know neither our names nor a token.
+            return Ok((Route::Page(page), Principal::Anonymous));
+        }
+        let snapshot = self.worker.snapshot();
+        let known = &head.known;
+        let value = |span: Option<crate::wire::Span>| span.map(|span| span.of(buf));
+        snapshot.hosts.check(value(known.host), value(known.origin)).map_err(Early::Denied)?;
+        if let Route::Page(page) = route {
+            return Ok((Route::Page(page), Principal::Anonymous));
+        }
+        let principal = snapshot.authenticator.check(value(known.authorization)).map_err(Early::Denied)?;
+        media_types(route, head, buf)?;
+        if self.principal.as_ref() != Some(&principal) {
+            self.announce(&principal);
+        }
+        Ok((route, principal))
+    }
+
+    /// Records who is on this connection, when that is new.
+    fn announce(&mut self, principal: &Principal) {
+        let first = self.principal.is_none();
+        self.principal = Some(principal.clone());
+        if first {
+            self.record(self.worker.event(EventKind::ConnectionEstablished, self.peer));
+        }
+        if matches!(principal, Principal::Door | Principal::Agent(_)) {
+            self.record(self.worker.event(EventKind::AuthSuccess, self.peer));
+        }
+    }
+
+    /// Puts the answer to a request that goes no further into the output.
+    pub(super) fn write_early(&mut self, early: &Early, close: bool) {
+        let fields = Fields { close, ..Fields::default() };
+        let (status, text) = match early {
+            Early::Denied(denial) => return self.write_denial(denial, close),
+            Early::NotFound => (404, "Not found. MCP is served at /mcp"),
+            Early::MethodNotAllowed(allow) => {
+                let fields = Fields { allow: Some(allow), ..fields };
+                self.worker.metrics.response(405);
+                return answer::error(&mut self.output, 405, "Method not allowed", fields);
+            }
+            Early::NotAcceptable(text) => (406, *text),
+            Early::UnsupportedMediaType => (415, "Unsupported media type: Content-Type must be application/json"),
+        };
+        self.worker.metrics.response(status);
+        answer::error(&mut self.output, status, text, fields);
+    }
+
+    /// Counts, records and answers a denial that is told over HTTP alone.
+    fn write_denial(&mut self, denial: &Denial, close: bool) {
+        self.worker.metrics.refusals.inc(denial.rule());
+        let event = self.worker.event(denial.event(), self.peer).with_rule(denial.rule());
+        self.record(match denial {
+            Denial::HostNotServed => event.with_details(format_args!("BLOCKED: Host is not served")),
+            Denial::OriginNotAllowed => event.with_details(format_args!("BLOCKED: Origin is not allowed")),
+            Denial::MissingToken => event.with_details(format_args!("no token")),
+            Denial::MalformedAuthorization => event.with_details(format_args!("not a bearer token")),
+            _ => event,
+        });
+        if matches!(denial, Denial::MissingToken | Denial::MalformedAuthorization | Denial::BadToken) {
+            self.worker.metrics.door(Door::Http).auth_failures.inc();
+        }
+        let before = self.output.len();
+        answer::denial(&mut self.output, denial, &self.worker.snapshot().challenge, close);
+        self.worker.metrics.response(answer::status_of(self.output.get(before..).unwrap_or_default()));
+    }
+}
+
+fn route(head: &RequestHead, buf: &[u8]) -> Result<Route, Early> {
+    let page = |page| match head.method {
+        Method::Get | Method::Head => Ok(Route::Page(page)),
+        _ => Err(Early::MethodNotAllowed("GET, HEAD")),
+    };
+    match head.path(buf) {
+        b"/mcp" => match head.method {
+            Method::Post => Ok(Route::Post),
+            Method::Get => Ok(Route::Get),
+            Method::Delete => Ok(Route::Delete),
+            _ => Err(Early::MethodNotAllowed(MCP_METHODS)),
+        },
+        b"/health" => page(Page::Health),
+        b"/health/ready" => page(Page::Ready),
+        b"/.well-known/oauth-protected-resource" | b"/.well-known/oauth-protected-resource/mcp" => {
+            page(Page::ProtectedResource)
+        }
+        _ => Err(Early::NotFound),
+    }
+}
+
+fn media_types(route: Route, head: &RequestHead, buf: &[u8]) -> Result<(), Early> {
+    match route {
+        Route::Post => {
+            let json = head.known.content_type.is_some_and(|span| is_type(span.of(buf), b"application/json"));
+            if !json {
+                return Err(Early::UnsupportedMediaType);
+            }
+            if !accepts(head, buf, b"application/json") || !accepts(head, buf, b"text/event-stream") {
+                return Err(Early::NotAcceptable(
+                    "Not acceptable: Accept must list application/json and text/event-stream",
+                ));
+            }
+        }
+        Route::Get if !accepts(head, buf, b"text/event-stream") => {
+            return Err(Early::NotAcceptable("Not acceptable: Accept must list text/event-stream"));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Whether a media type with parameters is this type.
+fn is_type(value: &[u8], wanted: &[u8]) -> bool {
+    let essence = value.split(|b| *b == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(wanted)
+}
+
+/// Whether the `Accept` lines list this type, with a weight other than 0 (RFC 9110 §12.5.1).
+fn accepts(head: &RequestHead, buf: &[u8], wanted: &[u8]) -> bool {
+    let lists = |line: &[u8]| line.split(|b| *b == b',').any(|range| is_type(range, wanted) && !is_refused(range));
+    if head.known.accept_multiple {
+        head.values(buf, b"accept").any(lists)
+    } else {
+        head.known.accept.is_some_and(|span| lists(span.of(buf)))
+    }
+}
+
+/// `q=0` in any spelling.
+fn is_refused(range: &[u8]) -> bool {
+    range.split(|b| *b == b';').skip(1).any(|parameter| {
+        let parameter = parameter.trim_ascii();
+        let Some(weight) = parameter.strip_prefix(b"q=").or_else(|| parameter.strip_prefix(b"Q=")) else {
+            return false;
+        };
+        !weight.is_empty() && weight.iter().all(|b| matches!(b, b'0' | b'.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_are_compared_by_their_essence() {
+        assert!(is_type(b"application/json", b"application/json"));
+        assert!(is_type(b"Application/JSON; charset=utf-8", b"application/json"));
+        assert!(!is_type(b"application/jsonp", b"application/json"));
+        assert!(!is_type(b"", b"application/json"));
+    }
+
+    #[test]
+    fn a_weight_of_zero_is_a_refusal() {
+        for (range, refused) in [
+            (&b"application/json"[..], false),
+            (b"application/json;q=0", true),
+            (b"application/json; q=0.000", true),
+            (b"application/json;q=0.001", false),
+            (b"application/json;charset=utf-8;Q=0", true),
+        ] {
+            assert_eq!(is_refused(range), refused, "{}", String::from_utf8_lossy(range));
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The HTTP door: one connection, request after request.
+//!
+//! A connection is one task with one input buffer. It reads a head, lets the [`gate`] look at it before a byte of the body is
+//! waited for, reads the body, and serves the request; then the next, pipelined or not. Whatever of a request is not read never becomes
+//! the next one: the connection closes instead.
+//!
+//! Every wait has a deadline on the worker's wheel: idle, head, body, write. A deadline ends the pending operation by
+//! shutting the socket down rather than by dropping it, so nothing is lost, and a client that was too slow can still be told (408).
+
+pub(crate) mod answer;
+mod batch;
+mod child;
+mod fan;
+mod gate;
+mod merged;
+mod pages;
+mod plan;
+mod post;
+mod receive;
+mod relay;
+mod stream;
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+
+use monoio::net::TcpStream;
+
+use crate::bounds;
+use crate::door::Admitted;
+use crate::guard::Principal;
+use crate::state::events::EventKind;
+use crate::state::lifecycle::Door;
+use crate::wire::http1::Version;
+use crate::worker::Worker;
+use crate::worker::open::OpenConnection;
+use crate::worker::stream::Stream;
+use crate::worker::timers::{Deadline, OnExpiry};
+use gate::Route;
+
+/// A client's connection.
+pub(crate) struct Connection {
+    // The deadline and the table's entry before the stream: both must let go of the socket before it closes.
+    deadline: Deadline,
+    open: OpenConnection,
+    stream: Stream,
+    /// Received bytes; the request in hand starts at `at`.
+    input: Vec<u8>,
+    at: usize,
+    /// An answer that is being put together.
+    output: Vec<u8>,
+    /// Parts of the message in hand that outlive its buffer: its id and the name it acts on.
+    notes: Vec<u8>,
+    worker: Rc<Worker>,
+    peer: SocketAddr,
+    id: u64,
+    /// Who was seen on this connection last.
+    principal: Option<Principal>,
+    _admitted: Admitted,
+}
+
+/// A request that has been received whole and may be served.
+struct Request {
+    /// Offsets in [`Connection::input`].
+    head: Range<usize>,
+    body: Range<usize>,
+    /// Where the next request starts.
+    end: usize,
+    route: Route,
+    principal: Principal,
+    keep_alive: bool,
+    version: Version,
+    is_head: bool,
+    /// Whether the worker's scratch still holds this request's head.
+    head_is_parsed: bool,
+    started_ns: u64,
+}
+
+/// What becomes of the connection after a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flow {
+    /// It may carry another.
+    Next,
+    /// It closes; bytes that were not read may lie in it.
+    Close,
+    /// It is cut: the peer is gone, or what was sent must not be taken for a whole answer.
+    Cut,
+}
+
+impl Request {
+    /// The same request, to be looked at once more after an await.
+    fn again(&self) -> Self {
+        Self {
+            head: self.head.clone(),
+            body: self.body.clone(),
+            principal: self.principal.clone(),
+            head_is_parsed: false,
+            ..*self
+        }
+    }
+}
+
+impl Flow {
+    /// After an answer that ends the connection.
+    fn then_close(self) -> Self {
+        if self == Self::Next { Self::Close } else { self }
+    }
+}
+
+impl Connection {
+    /// A connection that has been admitted.
+    pub(crate) fn new(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, admitted: Admitted) -> Self {
+        let fd = tcp.as_raw_fd();
+        Self {
+            deadline: worker.timers.deadline(fd),
+            open: worker.open.enter(fd),
+            stream: Stream::plain(tcp),
+            input: Vec::new(),
+            at: 0,
+            output: Vec::new(),
+            notes: Vec::new(),
+            peer,
+            id: worker.connection_id(),
+            principal: None,
+            _admitted: admitted,
+            worker,
+        }
+    }
+
+    /// Serves requests until one side has had enough.
+    pub(crate) async fn run(mut self) {
+        let flow = loop {
+            let request = match self.receive().await {
+                Ok(request) => request,
+                Err(flow) => break flow,
+            };
+            let end = request.end;
+            let keep_alive = request.keep_alive;
+            let flow = self.serve(request).await;
+            self.at = end.min(self.input.len());
+            match flow {
+                Flow::Next if keep_alive && !self.worker.is_draining() => {}
+                Flow::Next => break Flow::Close,
+                flow => break flow,
+            }
+        };
+        if flow == Flow::Close {
+            self.deadline.set(bounds::LINGER_MS, OnExpiry::Cut);
+            crate::door::linger(&mut self.stream).await;
+        }
+        if self.principal.is_some() {
+            let event = self.worker.event(EventKind::ConnectionClosed, self.peer);
+            self.record(event);
+        }
+        self.worker.metrics.door(Door::Http).connections_closed.inc();
+    }
+
+    async fn serve(&mut self, request: Request) -> Flow {
+        match request.route {
+            Route::Post => self.post(request).await,
+            Route::Get => self.listen(request).await,
+            Route::Delete => self.end_session(request).await,
+            Route::Page(page) => {
+                self.page(page, &request);
+                if request.is_head {
+                    answer::cut_body(&mut self.output);
+                }
+                self.flush().await
+            }
+        }
+    }
+
+    /// Writes out what has been put together.
+    async fn flush(&mut self) -> Flow {
+        if self.output.is_empty() {
+            return Flow::Next;
+        }
+        let write_timeout_ms = self.worker.limits.get().write_timeout_ms;
+        self.deadline.set(write_timeout_ms, OnExpiry::Cut);
+        let output = std::mem::take(&mut self.output);
+        self.worker.metrics.door(Door::Http).bytes_out.add(output.len() as u64);
+        let (result, mut output) = self.stream.write_all(output).await;
+        output.clear();
+        output.shrink_to(bounds::STREAM_BUFFER_BYTES);
+        self.output = output;
+        match result {
+            Ok(()) => Flow::Next,
+            Err(_) => {
+                if self.deadline.has_expired() {
+                    let event = self.worker.event(EventKind::ConnectionTimeout, self.peer);
+                    self.record(event.with_details(format_args!("the client did not take its answer in time")));
+                }
+                Flow::Cut
+            }
+        }
+    }
+
+    /// Queues an audit event with this connection's name on it.
+    fn record(&self, event: crate::state::events::Event) {
+        self.worker.record(self.named(event));
+    }
+
+    fn named(&self, mut event: crate::state::events::Event) -> crate::state::events::Event {
+        use std::fmt::Write;
+        let _ = write!(event.client, "http-{:x}", self.id);
+        match self.principal.as_ref().and_then(Principal::agent) {
+            Some(agent) => event.with_agent(agent),
+            None => event,
+        }
+    }
+}

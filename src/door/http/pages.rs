@@ -1,0 +1,33 @@
+//! What the gateway answers by itself: health, readiness, and where to get a token.
+
+use super::answer::{self, Fields};
+use super::gate::Page;
+use super::{Connection, Request};
+use crate::state::health;
+
+impl Connection {
+    pub(super) fn page(&mut self, page: Page, request: &Request) {
+        let close = !request.keep_alive;
+        let shared = &self.worker.shared;
+        match page {
+            Page::Health => {
+                let mut body = Vec::with_capacity(256);
+                health::write_health(&mut body, &shared.health, &shared.lifecycle, crate::worker::epoch_ms());
+                answer::json(&mut self.output, 200, &body, close);
+                self.worker.metrics.response(200);
+            }
+            Page::Ready => {
+                let (status, text): (u16, &[u8]) =
+                    if shared.lifecycle.is_ready() { (200, b"ready") } else { (503, b"not ready") };
+                let fields = Fields { close, retry_after_s: (status == 503).then_some(1), ..Fields::default() };
+                answer::whole(&mut self.output, status, "text/plain; charset=utf-8", text, fields);
+                self.worker.metrics.response(status);
+            }
+            Page::ProtectedResource => {
+                let snapshot = self.worker.snapshot();
+                answer::json(&mut self.output, 200, snapshot.protected_resource.as_bytes(), close);
+                self.worker.metrics.response(200);
+            }
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Deciding what becomes of a posted message: shape, era, guards, route. All of it without an await, on the worker's scratch.
+//!
+//! The result is a [`Plan`]: an answer that stands in the output already, or what is to be sent to which upstream. Policy is
+//! decided from the parsed body; what is sent on are the received bytes, but for what is spliced in.
+
+use std::ops::Range;
+
+use super::answer::{self, Fields};
+use super::fan::Spread;
+use super::{Connection, Request};
+use crate::guard::Denial;
+use crate::guard::denial::Tell;
+use crate::guard::identity::{self, AgentArgument};
+use crate::rpc::era::{self, EraFault, Header, Mirrored};
+use crate::rpc::list::ListKind;
+use crate::rpc::reply::{self, EchoId, ToolRefusal};
+use crate::rpc::{Envelope, Era, Kind, Malformed, Method};
+use crate::settings::DenialStyle;
+use crate::state::events::{EventKind, Outcome, Reservation};
+use crate::upstream::outgoing::{Edits, MissingSession};
+use crate::upstream::route::{Fan, Unroutable};
+use crate::upstream::{Message, Outgoing, Target};
+use crate::wire::http1::Version;
+use crate::worker::Scratch;
+
+/// What is known of a message that goes on: enough to answer it, record it and count it after its bytes are gone.
+pub(super) struct Call {
+    pub(super) era: Era,
+    pub(super) kind: Kind,
+    pub(super) method: Method,
+    /// In [`Connection::notes`]: the id's bytes; empty for a notification.
+    id: Range<usize>,
+    /// In [`Connection::notes`]: the decoded name or URI it acts on.
+    name: Range<usize>,
+    pub(super) started_ns: u64,
+    pub(super) keep_alive: bool,
+    pub(super) chunked: bool,
+    /// Room in the audit queue for the line that a forwarded tool call leaves.
+    reservation: Option<Reservation>,
+}
+
+/// What becomes of a message.
+pub(super) enum Plan {
+    /// The answer stands in the output.
+    Answered,
+    /// It goes on to the upstream with this number.
+    Forward(Call, usize, Outgoing),
+    /// It concerns several upstreams.
+    Fan(Call, Fan, Spread),
+    /// Nobody is known to have what it acts on: the lists are to be asked for, and the message planned again.
+    LookAgain(Call, ListKind, Spread),
+    /// A batch (2025-03-26): members are planned one by one.
+    Batch,
+}
+
+impl Call {
+    /// For a request that carries no message.
+    pub(super) fn without_message(era: Era, request: &Request) -> Self {
+        Self {
+            era,
+            kind: Kind::Notification,
+            method: Method::Other,
+            id: 0..0,
+            name: 0..0,
+            started_ns: request.started_ns,
+            keep_alive: request.keep_alive,
+            chunked: request.version == Version::Http11,
+            reservation: None,
+        }
+    }
+
+    /// The id to echo, out of the notes.
+    pub(super) fn id<'n>(&self, notes: &'n [u8]) -> EchoId<'n> {
+        match notes.get(self.id.clone()) {
+            Some([]) | None if self.era == Era::Modern => EchoId::Absent,
+            Some([]) | None => EchoId::Null,
+            Some(id) => EchoId::Raw(id),
+        }
+    }
+}
+
+impl Connection {
+    /// Plans one message. `body` is its place in the input.
+    pub(super) fn plan(&mut self, request: &Request, body: Range<usize>, in_batch: bool, looked_again: bool) -> Plan {
+        let worker = self.worker.clone();
+        let input = std::mem::take(&mut self.input);
+        let plan = {
+            let mut scratch = worker.scratch.borrow_mut();
+            let received = Received {
+                raw: input.get(body).unwrap_or_default(),
+                head_bytes: input.get(request.head.clone()).unwrap_or_default(),
+                in_batch,
+                looked_again,
+            };
+            self.plan_received(request, &received, &mut scratch)
+        };
+        self.input = input;
+        plan
+    }
+
+    fn plan_received(&mut self, request: &Request, received: &Received<'_>, scratch: &mut Scratch) -> Plan {
+        let raw = received.raw;
+        let mirrored = mirrored(&scratch.request, received.head_bytes);
+        let close = !request.keep_alive;
+        if !received.in_batch && crate::rpc::parser::is_batch(raw) {
+            return match era::decide_batch(mirrored.version) {
+                Ok(_) => Plan::Batch,
+                Err(fault) => {
+                    self.answer_era_fault(fault, mirrored.version, EchoId::Null, close);
+                    Plan::Answered
+                }
+            };
+        }
+        let envelope = match scratch.parser.parse(raw) {
+            Ok(envelope) => envelope,
+            Err(malformed) => {
+                self.answer_malformed(&malformed, raw, close);
+                return Plan::Answered;
+            }
+        };
+        let echo = envelope.id_bytes(raw).map_or(EchoId::Absent, EchoId::Raw);
+        let era = match era::decide(&mirrored, &envelope, raw) {
+            Ok(era) => era,
+            Err(fault) => {
+                self.answer_era_fault(fault, mirrored.version, echo, close);
+                return Plan::Answered;
+            }
+        };
+        self.notes.clear();
+        let id = note(&mut self.notes, envelope.id_bytes(raw).unwrap_or_default());
+        let name = match envelope.name {
+            Some(text) => note(&mut self.notes, scratch.parser.text(text).as_bytes()),
+            None => 0..0,
+        };
+        let mut call =
+            Call { kind: envelope.kind, method: envelope.method, id, name, ..Call::without_message(era, request) };
+        match self.guard_and_route(request, received, &envelope, scratch, &mut call) {
+            Ok((index, outgoing)) => Plan::Forward(call, index, outgoing),
+            Err(Refusal::Answered) => Plan::Answered,
+            Err(Refusal::Fan(fan, spread)) => Plan::Fan(call, fan, spread),
+            Err(Refusal::LookAgain(kind, spread)) => Plan::LookAgain(call, kind, spread),
+            Err(Refusal::Era(fault)) => {
+                self.answer_era_fault(fault, mirrored.version, echo, close);
+                Plan::Answered
+            }
+            Err(Refusal::Denied(denial)) => {
+                self.answer_denial(&call, &denial);
+                Plan::Answered
+            }
+        }
+    }
+
+    fn guard_and_route(
+        &mut self,
+        request: &Request,
+        received: &Received<'_>,
+        envelope: &Envelope,
+        scratch: &mut Scratch,
+        call: &mut Call,
+    ) -> Result<(usize, Outgoing), Refusal> {
+        let worker = self.worker.clone();
+        let agent = identity::check(&request.principal, envelope, &scratch.parser).map_err(Refusal::Denied)?;
+        if envelope.kind == Kind::Request && envelope.method == Method::ToolsCall {
+            call.reservation = self.reserve_record().map_err(Refusal::Denied)?;
+        }
+        // An id that is presented must be ours, whatever the upstream makes of it.
+        let session = match (call.era, scratch.request.known.mcp_session_id) {
+            (Era::Legacy(_), Some(span)) => {
+                let opened = worker.shared.sealer.open(
+                    span.of(received.head_bytes),
+                    &request.principal.tag(),
+                    crate::worker::epoch_ms() / 1000,
+                    &mut scratch.session,
+                );
+                if opened.is_err() {
+                    self.answer_rpc(call, 404, -32001, "Session not found: initialize again");
+                    return Err(Refusal::Answered);
+                }
+                Some(&scratch.session)
+            }
+            _ => None,
+        };
+        let message = Message {
+            envelope,
+            raw: received.raw,
+            era: call.era,
+            head: &scratch.request,
+            head_bytes: received.head_bytes,
+            principal: &request.principal,
+        };
+        let mut edits = Edits::default();
+        let target = match worker.upstreams.route(&message, self.name(call), &mut edits) {
+            Ok(target) => target,
+            Err(Unroutable::Unlisted(kind)) if !received.looked_again => {
+                let spread = Spread::new(&worker.upstreams, &message, session);
+                return Err(Refusal::LookAgain(kind, spread));
+            }
+            Err(unroutable) => {
+                self.answer_rpc(call, unroutable.status(call.era), unroutable.code(), unroutable.text());
+                return Err(Refusal::Answered);
+            }
+        };
+        let (index, upstream) = match target {
+            Target::One(index) => (index, worker.upstreams.get(index).ok_or(Refusal::Answered)?),
+            Target::Here => {
+                self.answer_empty_result(call);
+                return Err(Refusal::Answered);
+            }
+            Target::Many(fan) => {
+                let spread = Spread::new(&worker.upstreams, &message, session);
+                return Err(Refusal::Fan(fan, spread));
+            }
+        };
+        if let AgentArgument::Insert(own) = agent
+            && self.worker.snapshot().settings.policy.injects_agent_id(&upstream.name, self.name(call))
+        {
+            edits.insert_agent_id(envelope, received.raw, &own);
+        }
+        upstream.catalog.check(&message, self.name(call)).map_err(Refusal::Era)?;
+        match upstream.outgoing(&message, session, &edits) {
+            Ok(outgoing) => Ok((index, outgoing)),
+            Err(MissingSession) => {
+                self.answer_rpc(call, 400, -32600, "Mcp-Session-Id is required: initialize first");
+                Err(Refusal::Answered)
+            }
+        }
+    }
+
+    /// Room for the audit line of a call that is about to be made; production makes no call that cannot be recorded.
+    fn reserve_record(&self) -> Result<Option<Reservation>, Denial> {
+        let snapshot = self.worker.snapshot();
+        if !snapshot.settings.records.audit_enabled {
+            return Ok(None);
+        }
+        let reservation = self.worker.events.reserve();
+        let healthy = self.worker.shared.lifecycle.audit_healthy();
+        match reservation {
+            Ok(reservation) if healthy || !snapshot.is_production() => Ok(Some(reservation)),
+            Err(_) if !snapshot.is_production() => Ok(None),
+            _ => Err(Denial::AuditUnavailable),
+        }
+    }
+
+    /// The name or URI that a call acts on.
+    pub(super) fn name(&self, call: &Call) -> &str {
+        std::str::from_utf8(self.notes.get(call.name.clone()).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Answers a request of which nothing need be said but that it was understood.
+    pub(super) fn answer_empty_result(&mut self, call: &Call) {
+        let mut body = Vec::with_capacity(64);
+        reply::result(&mut body, call.id(&self.notes), b"{}");
+        self.worker.metrics.response(200);
+        answer::json(&mut self.output, 200, &body, !call.keep_alive);
+    }
+
+    /// Answers a message with a JSON-RPC error under a status, and counts it as refused.
+    pub(super) fn answer_rpc(&mut self, call: &Call, status: u16, code: i32, text: &str) {
+        let mut body = Vec::with_capacity(128);
+        reply::error(&mut body, call.id(&self.notes), code, text, None);
+        self.worker.metrics.response(status);
+        let fields = Fields {
+            close: !call.keep_alive,
+            retry_after_s: matches!(status, 429 | 503).then_some(1),
+            ..Fields::default()
+        };
+        answer::whole(&mut self.output, status, "application/json", &body, fields);
+    }
+
+    fn answer_malformed(&mut self, malformed: &Malformed, raw: &[u8], close: bool) {
+        let id = malformed.id.map_or(EchoId::Null, |id| EchoId::Raw(id.span.of(raw)));
+        let mut answer = Vec::with_capacity(256);
+        reply::error(&mut answer, id, malformed.code(), &malformed.to_string(), None);
+        self.worker.metrics.refusals.inc(malformed.rule());
+        let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule(malformed.rule());
+        self.record(event.with_details(format_args!("{malformed}")));
+        self.worker.metrics.response(400);
+        answer::json(&mut self.output, 400, &answer, close);
+    }
+
+    fn answer_era_fault(&mut self, fault: EraFault, version: Header<'_>, id: EchoId<'_>, close: bool) {
+        let (mut answer, mut data) = (Vec::with_capacity(256), Vec::new());
+        let has_data = fault.write_data(version, &mut data);
+        reply::error(&mut answer, id, fault.code(), fault.message(), has_data.then_some(&data[..]));
+        self.worker.metrics.refusals.inc(fault.rule());
+        let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule(fault.rule());
+        self.record(event.with_details(format_args!("{}", fault.message())));
+        self.worker.metrics.response(fault.status());
+        answer::json(&mut self.output, fault.status(), &answer, close);
+    }
+
+    /// Answers, counts and records what a guard refused about a message.
+    fn answer_denial(&mut self, call: &Call, denial: &Denial) {
+        let text = denial.text();
+        let rule = denial.rule();
+        self.worker.metrics.refusals.inc(rule);
+        let event = self.worker.event(denial.event(), self.peer).with_rule(rule);
+        let mut event = event.with_tool(self.name(call).as_bytes());
+        if let EchoId::Raw(id) = call.id(&self.notes) {
+            event = event.with_request_id(id);
+        }
+        self.record(event.with_details(format_args!("{text}")));
+        self.count(call, Outcome::Refused);
+        let style = self.worker.snapshot().settings.doors.denial_style;
+        match denial.tell() {
+            Tell::Call if style == DenialStyle::ToolResult && call.kind == Kind::Request => {
+                let refusal = ToolRefusal { error: &text, rule, field: denial.field(), ..ToolRefusal::default() };
+                let mut body = Vec::with_capacity(256);
+                reply::tool_refusal(&mut body, call.id(&self.notes), &refusal, call.era == Era::Modern);
+                self.worker.metrics.response(200);
+                answer::json(&mut self.output, 200, &body, !call.keep_alive);
+            }
+            Tell::Call => self.answer_rpc(call, 200, -32602, &text),
+            Tell::Rpc { status, code } => {
+                self.answer_rpc(call, status, i32::try_from(code).unwrap_or(-32603), &text);
+            }
+            Tell::Http(status) => self.answer_rpc(call, status, -32600, &text),
+        }
+    }
+
+    /// Counts a call that has ended and writes its audit line.
+    pub(super) fn finish(&mut self, call: &mut Call, outcome: Outcome, status: u16) {
+        self.count(call, outcome);
+        let Some(reservation) = call.reservation.take() else { return };
+        let duration_us = self.worker.now_ns().saturating_sub(call.started_ns) / 1000;
+        let mut event = self.worker.event(EventKind::ToolCall, self.peer);
+        event = event.with_tool(self.name(call).as_bytes()).with_call(outcome, status, duration_us);
+        if let EchoId::Raw(id) = call.id(&self.notes) {
+            event = event.with_request_id(id);
+        }
+        reservation.commit(self.named(event));
+    }
+
+    fn count(&self, call: &Call, outcome: Outcome) {
+        if call.kind == Kind::Request {
+            let duration_ns = self.worker.now_ns().saturating_sub(call.started_ns);
+            self.worker.metrics.door(crate::state::lifecycle::Door::Http).call(outcome, duration_ns);
+        }
+    }
+}
+
+/// A message as it lies in the input.
+struct Received<'a> {
+    raw: &'a [u8],
+    head_bytes: &'a [u8],
+    in_batch: bool,
+    /// Whether the upstreams' lists have been asked for on this message's behalf.
+    looked_again: bool,
+}
+
+/// Why a message does not simply go to one upstream.
+enum Refusal {
+    Answered,
+    Fan(Fan, Spread),
+    LookAgain(ListKind, Spread),
+    Era(EraFault),
+    Denied(Denial),
+}
+
+/// Appends to the notes and says where.
+fn note(notes: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
+    let start = notes.len();
+    notes.extend_from_slice(bytes);
+    start..notes.len()
+}
+
+/// The mirrored headers of a request.
+pub(super) fn mirrored<'b>(head: &crate::wire::http1::request::RequestHead, buf: &'b [u8]) -> Mirrored<'b> {
+    let one = |span: Option<crate::wire::Span>| span.map_or(Header::Absent, |span| Header::One(span.of(buf)));
+    Mirrored {
+        version: one(head.known.mcp_protocol_version),
+        method: one(head.known.mcp_method),
+        name: one(head.known.mcp_name),
+    }
+}

@@ -1,0 +1,128 @@
+//! What a guard answers when it refuses, and everything that follows from it.
+
+use std::sync::Arc;
+
+use crate::state::events::EventKind;
+
+/// Why something is refused. One value, from which the HTTP status, the answer, the audit event and the metric label are
+/// read; nobody else decides any of these.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// The address is on the deny list.
+    AddressDenied,
+    /// The door has as many connections as it may have.
+    DoorFull,
+    /// The address has as many connections as it may have.
+    AddressFull,
+    /// The `Host` header names a host that is not served (DNS rebinding).
+    HostNotServed,
+    /// A browser page of another origin is calling.
+    OriginNotAllowed,
+    /// No `Authorization` header.
+    MissingToken,
+    /// An `Authorization` header that is not `Bearer` and one token.
+    MalformedAuthorization,
+    /// A token that is not known, or no longer.
+    BadToken,
+    /// The call names another agent than the token's.
+    ForeignAgent {
+        /// The token's agent.
+        own: Arc<str>,
+        /// The agent that was named, where it is fit to be shown.
+        named: Option<String>,
+    },
+    /// `agentId` is there, but not as a string, or in another spelling.
+    AmbiguousAgent,
+    /// The audit trail cannot be written, and the profile does not allow unrecorded calls.
+    AuditUnavailable,
+}
+
+/// How a denial is told to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tell {
+    /// An HTTP status and a small JSON body, before anything is known of a message.
+    Http(u16),
+    /// A tool result (or, by `DENIAL_STYLE`, a JSON-RPC error), so that the model can read why.
+    Call,
+    /// A JSON-RPC error under an HTTP status.
+    Rpc {
+        /// The HTTP status.
+        status: u16,
+        /// The JSON-RPC error code.
+        code: i64,
+    },
+}
+
+impl Denial {
+    /// How it is told.
+    #[must_use]
+    pub fn tell(&self) -> Tell {
+        match self {
+            Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => Tell::Http(403),
+            Self::DoorFull | Self::AddressFull => Tell::Http(503),
+            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken => Tell::Http(401),
+            Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
+            Self::AuditUnavailable => Tell::Rpc { status: 503, code: -32003 },
+        }
+    }
+
+    /// The sentence the client reads. Never a secret; a value of the message only where the contract says so, and then only when it
+    /// is a plain identifier.
+    #[must_use]
+    pub fn text(&self) -> std::borrow::Cow<'static, str> {
+        match self {
+            Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => "Forbidden".into(),
+            Self::DoorFull | Self::AddressFull => "Service unavailable - connection limit reached".into(),
+            Self::MissingToken | Self::MalformedAuthorization => {
+                "Missing Authorization header. Use: Bearer <token>".into()
+            }
+            Self::BadToken => "Invalid or revoked token".into(),
+            Self::ForeignAgent { own, named: Some(named) } => {
+                format!("Token for agent \"{own}\" cannot access agent \"{named}\"").into()
+            }
+            Self::ForeignAgent { own, named: None } => {
+                format!("Token for agent \"{own}\" cannot access another agent").into()
+            }
+            Self::AmbiguousAgent => "Invalid input for \"agentId\": must be one string".into(),
+            Self::AuditUnavailable => "Service unavailable - calls cannot be recorded".into(),
+        }
+    }
+
+    /// The rule's name: the `rule` of audit lines, answers and metrics.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::AddressDenied => "ip-denylist",
+            Self::DoorFull => "door-connections",
+            Self::AddressFull => "ip-connections",
+            Self::HostNotServed => "host",
+            Self::OriginNotAllowed => "origin",
+            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken => "authentication",
+            Self::ForeignAgent { .. } | Self::AmbiguousAgent => "agent-binding",
+            Self::AuditUnavailable => "audit",
+        }
+    }
+
+    /// The JSON pointer of the field it is about, from the message's root.
+    #[must_use]
+    pub fn field(&self) -> Option<&'static str> {
+        match self {
+            Self::ForeignAgent { .. } | Self::AmbiguousAgent => Some("/params/arguments/agentId"),
+            _ => None,
+        }
+    }
+
+    /// The audit event it leaves.
+    #[must_use]
+    pub fn event(&self) -> EventKind {
+        match self {
+            Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => EventKind::BlockedConnection,
+            Self::DoorFull | Self::AddressFull => EventKind::ConnectionLimit,
+            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::ForeignAgent { .. } => {
+                EventKind::InvalidAuth
+            }
+            Self::AmbiguousAgent => EventKind::InvalidInput,
+            Self::AuditUnavailable => EventKind::Alert,
+        }
+    }
+}

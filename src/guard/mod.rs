@@ -1,0 +1,16 @@
+//! The guards: who may come in, and what may go through.
+//!
+//! A guard is a function of a message, what is known of its sender, and `now`. It does no I/O, reads no clock and writes to no
+//! log; it answers with a permit or a [`Denial`], and the denial alone decides everything that follows from it: the status, the
+//! answer, the audit event and the metric's label ([`denial`]). What cannot be decided is denied.
+//!
+//! Before a request's body is read: [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`]. On every message:
+//! [`identity`].
+
+pub mod authenticate;
+pub mod denial;
+pub mod hosts;
+pub mod identity;
+
+pub use authenticate::{Authenticator, Principal};
+pub use denial::Denial;

@@ -1,0 +1,72 @@
+//! What is known of an upstream's tools: learned from the lists that pass by, never asked for on a message's way.
+//!
+//! It serves the check of `Mcp-Param-*` headers, whose meaning only the tool's schema tells (MCP 2026-07-28, "Custom headers"). A tool
+//! that has not been seen is not checked; the upstream does that itself.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::{Message, Upstreams};
+use crate::bounds;
+use crate::rpc::era::EraFault;
+use crate::rpc::list::{self, ListKind};
+use crate::rpc::{Envelope, Era, Kind, Method, ParamHeaders};
+
+/// The tools of one upstream that declare parameter headers.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    tools: RefCell<HashMap<Box<str>, ParamHeaders>>,
+}
+
+impl Catalog {
+    /// Learns from a page of `tools/list`.
+    pub(crate) fn learn(&self, envelope: &Envelope, raw: &[u8]) {
+        let mut items = Vec::new();
+        if list::split(envelope, raw, ListKind::Tools, &mut items).is_none() {
+            return;
+        }
+        let mut tools = self.tools.borrow_mut();
+        if tools.len() + items.len() > bounds::MAX_CATALOG_ENTRIES {
+            tools.clear();
+        }
+        for item in items.iter().take(bounds::MAX_CATALOG_ENTRIES) {
+            let name = item.key.decode(raw);
+            // A schema with an invalid annotation is as good as one without: the standard has nothing to compare then.
+            match item.input_schema.map(|schema| ParamHeaders::from_schema(raw, schema)) {
+                Some(Ok(declared)) if !declared.is_empty() => {
+                    tools.insert(name.into(), declared);
+                }
+                _ => {
+                    tools.remove(name.as_ref());
+                }
+            }
+        }
+    }
+}
+
+impl Upstreams {
+    /// Learns from an answer to `tools/list`.
+    pub(crate) fn learn_tools(&self, index: usize, envelope: &Envelope, raw: &[u8]) {
+        if let Some(upstream) = self.get(index) {
+            upstream.catalog.learn(envelope, raw);
+        }
+    }
+}
+
+impl Catalog {
+    /// Compares the `Mcp-Param-*` headers of a call with its arguments, where the tool's schema is known.
+    pub(crate) fn check(&self, message: &Message<'_>, tool: &str) -> Result<(), EraFault> {
+        let calls_a_tool = message.envelope.kind == Kind::Request && message.envelope.method == Method::ToolsCall;
+        if message.era != Era::Modern || !calls_a_tool {
+            return Ok(());
+        }
+        let tools = self.tools.borrow();
+        let Some(declared) = tools.get(tool) else { return Ok(()) };
+        let headers = message
+            .head
+            .fields
+            .iter()
+            .map(|field| (field.name.of(message.head_bytes), field.value.of(message.head_bytes)));
+        declared.check(headers, message.envelope, message.raw)
+    }
+}

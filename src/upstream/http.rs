@@ -1,0 +1,396 @@
+//! Streamable HTTP upstreams: one exchange over a pooled connection.
+//!
+//! Connections are pooled per worker and used last-in first-out, so that the busy ones stay warm and the rest age out.
+//!
+//! **A kept-alive connection that the upstream closes costs no call and doubles none.** Servers close kept-alive connections as
+//! they please, and the close can cross our request on the wire. Sending a `tools/call` again could run it twice; not sending it
+//! again would lose it. What decides is whether the upstream's kernel ever took the request: a socket that is already closed
+//! answers data with a reset and acknowledges nothing. So a request is sent again, on a fresh connection, only when the
+//! failed one had been used before, no byte of an answer came, and TCP says that no byte of the request was
+//! acknowledged. In every other case the caller is told that the outcome is unknown.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use monoio::net::TcpStream;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+
+use super::tls::TlsStream;
+use crate::bounds;
+use crate::settings::{self, policy::HttpTarget};
+use crate::state::lifecycle::UpstreamState;
+use crate::sys::socket;
+use crate::wire::http1::Progress;
+use crate::wire::http1::body::{BodyDecoder, Framing};
+use crate::wire::http1::response::{BadUpstream, Content, ResponseHead, parse_response};
+use crate::worker::Worker;
+use crate::worker::stream::Stream;
+use crate::worker::timers::{Deadline, OnExpiry};
+
+/// Why an exchange gave no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Failure {
+    /// No address is known for the host.
+    #[error("the upstream's host name does not resolve")]
+    Unresolved,
+    /// No connection could be made, or TLS failed; nothing was sent.
+    #[error("the upstream cannot be reached")]
+    Connect,
+    /// The connection broke after the request was sent: it may have been carried out.
+    #[error("the upstream closed the connection before it answered")]
+    Broken,
+    /// No answer within the upstream's time.
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    /// The answer breaks HTTP.
+    #[error("{0}")]
+    Bad(#[from] BadUpstream),
+    /// The upstream has as many calls in flight as it may have.
+    #[error("the upstream has too many calls in flight")]
+    Full,
+    /// The client went away while waiting.
+    #[error("the client went away")]
+    ClientGone,
+}
+
+impl Failure {
+    /// Whether the request certainly never reached the upstream.
+    pub(crate) fn nothing_sent(self) -> bool {
+        matches!(self, Self::Unresolved | Self::Connect | Self::Full)
+    }
+}
+
+/// An upstream as one worker sees it.
+pub(crate) struct HttpUpstream {
+    target: HttpTarget,
+    state: Arc<UpstreamState>,
+    tls: Option<Arc<ClientConfig>>,
+    /// The name that its certificate must have.
+    server_name: String,
+    connect_timeout_ms: u64,
+    call_timeout_ms: u64,
+    max_idle: usize,
+    max_in_flight: u32,
+    in_flight: Cell<u32>,
+    idle: RefCell<Vec<Idle>>,
+}
+
+struct Idle {
+    connection: Connection,
+    since_ms: u64,
+}
+
+/// One connection to an upstream, and what has been received over it and not used.
+pub(crate) struct Connection {
+    // Before `stream`: a deadline must be off the wheel when its socket closes.
+    deadline: Deadline,
+    pub(crate) stream: Stream,
+    pub(crate) buf: Vec<u8>,
+}
+
+/// The head of an answer, reduced to what the relay needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnswerHead {
+    pub(crate) status: u16,
+    pub(crate) framing: Framing,
+    pub(crate) content: Content,
+    pub(crate) keep_alive: bool,
+}
+
+/// An answer whose head has arrived. The body follows through [`Answer::connection`]; dropping it closes the connection.
+pub(crate) struct Answer<'u> {
+    pub(crate) head: AnswerHead,
+    pub(crate) connection: Connection,
+    /// Bytes of `connection.buf` that the head took.
+    pub(crate) body_at: usize,
+    _in_flight: InFlight<'u>,
+}
+
+struct InFlight<'u>(&'u Cell<u32>);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}
+
+/// What an exchange runs under.
+pub(crate) struct Limits {
+    /// Milliseconds until the head of the answer must be there; `None` for streams that stay silent by nature.
+    pub(crate) head_ms: Option<u64>,
+}
+
+impl HttpUpstream {
+    /// An upstream with an empty pool.
+    pub(crate) fn new(
+        target: HttpTarget,
+        settings: &settings::policy::Upstream,
+        state: Arc<UpstreamState>,
+        tls: Option<Arc<ClientConfig>>,
+        workers: usize,
+    ) -> Self {
+        // The bound is the process's; each worker has its share, so that no shared counter is on the way.
+        let share = settings.max_in_flight.div_ceil(u32::try_from(workers.max(1)).unwrap_or(1));
+        Self {
+            state,
+            tls,
+            server_name: settings.tls.server_name.clone().unwrap_or_else(|| target.host.clone()),
+            target,
+            connect_timeout_ms: crate::worker::millis(settings.connect_timeout),
+            call_timeout_ms: crate::worker::millis(settings.call_timeout),
+            max_idle: settings.max_idle_connections as usize,
+            max_in_flight: share,
+            in_flight: Cell::new(0),
+            idle: RefCell::new(Vec::new()),
+        }
+    }
+
+    pub(crate) fn target(&self) -> &HttpTarget {
+        &self.target
+    }
+
+    pub(crate) fn call_timeout_ms(&self) -> u64 {
+        self.call_timeout_ms
+    }
+
+    /// Sends `request` (head and body) and waits for the head of the answer, which `on_head` sees.
+    ///
+    /// `watch` is polled meanwhile and says, by completing, that the client is gone. Returns the request's buffer either way.
+    pub(crate) async fn exchange<'u>(
+        &'u self,
+        worker: &Worker,
+        mut request: Vec<u8>,
+        limits: &Limits,
+        watch: impl Future<Output = ()>,
+        on_head: impl FnOnce(&ResponseHead, &[u8]),
+    ) -> (Result<Answer<'u>, Failure>, Vec<u8>) {
+        if self.in_flight.get() >= self.max_in_flight {
+            return (Err(Failure::Full), request);
+        }
+        self.in_flight.set(self.in_flight.get() + 1);
+        let in_flight = InFlight(&self.in_flight);
+        let mut watch = std::pin::pin!(watch);
+        let mut fresh = false;
+        loop {
+            let (mut connection, reused) = match self.checkout(worker, fresh).await {
+                Ok(connection) => connection,
+                Err(failure) => return (Err(failure), request),
+            };
+            let sent_before = connection.stream.sent();
+            let (result, back) = self.attempt(worker, &mut connection, request, limits, watch.as_mut()).await;
+            request = back;
+            match result {
+                Ok(()) => {
+                    let (head, body_at) = {
+                        let mut scratch = worker.scratch.borrow_mut();
+                        // Parsed once more where it came in pieces; the common answer comes in one.
+                        match parse_response(&connection.buf, 0, false, &mut scratch.response) {
+                            Ok(Progress::Complete) => {}
+                            Ok(Progress::Partial) => return (Err(Failure::Broken), request),
+                            Err(bad) => return (Err(bad.into()), request),
+                        }
+                        let head = &scratch.response;
+                        on_head(head, &connection.buf);
+                        let answer = AnswerHead {
+                            status: head.status,
+                            framing: head.framing,
+                            content: head.content,
+                            keep_alive: head.keep_alive,
+                        };
+                        (answer, head.len as usize)
+                    };
+                    let answer = Answer { head, connection, body_at, _in_flight: in_flight };
+                    return (Ok(answer), request);
+                }
+                Err(Failure::Broken)
+                    if reused && connection.buf.is_empty() && never_taken(&connection.stream, sent_before) =>
+                {
+                    worker.metrics.upstream_retries.inc();
+                    fresh = true;
+                }
+                Err(failure) => return (Err(failure), request),
+            }
+        }
+    }
+
+    /// One try: the whole request out, the whole head in.
+    async fn attempt(
+        &self,
+        worker: &Worker,
+        connection: &mut Connection,
+        request: Vec<u8>,
+        limits: &Limits,
+        mut watch: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> (Result<(), Failure>, Vec<u8>) {
+        match limits.head_ms {
+            Some(ms) => connection.deadline.set(ms, OnExpiry::Cut),
+            None => connection.deadline.set(self.call_timeout_ms, OnExpiry::Cut),
+        }
+        let (written, request) = connection.stream.write_all(request).await;
+        if written.is_err() {
+            return (Err(connection.failed(Failure::Broken)), request);
+        }
+        if limits.head_ms.is_none() {
+            connection.deadline.clear();
+        }
+        let mut seen = 0;
+        loop {
+            let outcome = connection.read_watched(watch.as_mut()).await;
+            match outcome {
+                Ok(0) => return (Err(connection.failed(Failure::Broken)), request),
+                Ok(_) => {}
+                Err(failure) => return (Err(connection.failed(failure)), request),
+            }
+            let mut scratch = worker.scratch.borrow_mut();
+            match parse_response(&connection.buf, seen, false, &mut scratch.response) {
+                Ok(Progress::Complete) => return (Ok(()), request),
+                Ok(Progress::Partial) => seen = connection.buf.len(),
+                Err(bad) => return (Err(bad.into()), request),
+            }
+        }
+    }
+
+    /// A connection to send on: an idle one that is still open, else a new one. The flag says which.
+    async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Connection, bool), Failure> {
+        let mut next = if fresh { None } else { self.idle.borrow_mut().pop() };
+        while let Some(idle) = next {
+            // Bytes that nobody asked for are as bad as an end: the next answer would be theirs.
+            if socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet {
+                worker.metrics.upstream_reuses.inc();
+                return Ok((idle.connection, true));
+            }
+            next = self.idle.borrow_mut().pop();
+        }
+        let connection = self.connect(worker).await?;
+        worker.metrics.upstream_connects.inc();
+        Ok((connection, false))
+    }
+
+    async fn connect(&self, worker: &Worker) -> Result<Connection, Failure> {
+        let addresses: Vec<SocketAddr> = self.state.addresses.load().as_ref().clone();
+        if addresses.is_empty() {
+            return Err(Failure::Unresolved);
+        }
+        for address in addresses {
+            match self.connect_to(worker, address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => {
+                    worker.metrics.upstream_errors.inc();
+                    tracing::debug!(%address, %error, "cannot connect to upstream");
+                }
+            }
+        }
+        Err(Failure::Connect)
+    }
+
+    async fn connect_to(&self, worker: &Worker, address: SocketAddr) -> io::Result<Connection> {
+        let timer = worker.timers.deadline(-1);
+        timer.set(self.connect_timeout_ms, OnExpiry::Wake);
+        // A pending connect loses nothing when it is dropped.
+        let tcp = crate::worker::race(TcpStream::connect_addr(address), timer.expired())
+            .await
+            .unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+        tcp.set_nodelay(true)?;
+        let deadline = worker.timers.deadline(std::os::fd::AsRawFd::as_raw_fd(&tcp));
+        let stream = match &self.tls {
+            None => Stream::plain(tcp),
+            Some(config) => {
+                deadline.set(self.connect_timeout_ms, OnExpiry::Cut);
+                let name = ServerName::try_from(self.server_name.clone()).map_err(io::Error::other)?;
+                Stream::Tls(Box::new(TlsStream::connect(tcp, config.clone(), name).await?))
+            }
+        };
+        Ok(Connection { deadline, stream, buf: Vec::new() })
+    }
+
+    /// Takes a connection back whose answer has been read to its end, with nothing behind it.
+    pub(crate) fn give_back(&self, worker: &Worker, mut connection: Connection) {
+        connection.deadline.clear();
+        connection.buf.clear();
+        // An idle connection keeps its small buffer: it is one of at most `max_idle`.
+        connection.buf.shrink_to(bounds::READ_BUFFER_BYTES);
+        let mut idle = self.idle.borrow_mut();
+        if idle.len() < self.max_idle {
+            idle.push(Idle { connection, since_ms: worker.timers.now_ms() });
+        }
+    }
+
+    /// Closes connections that have been idle for long or that the upstream has closed; called from the worker's tick.
+    pub(crate) fn sweep(&self, now_ms: u64) {
+        self.idle.borrow_mut().retain(|idle| {
+            now_ms.saturating_sub(idle.since_ms) < bounds::UPSTREAM_IDLE_MS
+                && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet
+        });
+    }
+}
+
+impl Connection {
+    /// The decoder for a body under this framing.
+    pub(crate) fn set_deadline(&self, after_ms: Option<u64>) {
+        match after_ms {
+            Some(ms) => self.deadline.set(ms, OnExpiry::Cut),
+            None => self.deadline.clear(),
+        }
+    }
+
+    pub(crate) fn has_expired(&self) -> bool {
+        self.deadline.has_expired()
+    }
+
+    /// The failure to report: a cut by our own deadline is a timeout whatever the socket says.
+    fn failed(&self, failure: Failure) -> Failure {
+        if failure == Failure::Broken && self.deadline.has_expired() { Failure::Timeout } else { failure }
+    }
+
+    /// Appends what arrives next to `buf`.
+    pub(crate) async fn read(&mut self) -> Result<usize, Failure> {
+        self.read_watched(std::pin::pin!(std::future::pending())).await
+    }
+
+    /// Like [`Connection::read`]; when `watch` completes first, the read is ended, awaited (a pending receive must not be
+    /// dropped) and [`Failure::ClientGone`] returned.
+    pub(crate) async fn read_watched(
+        &mut self,
+        mut watch: std::pin::Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<usize, Failure> {
+        let mut buf = std::mem::take(&mut self.buf);
+        if buf.capacity() == buf.len() {
+            let more = bounds::READ_BUFFER_BYTES.max(buf.len());
+            buf.reserve(more);
+        }
+        let fd = self.stream.fd();
+        let mut gone = false;
+        let (result, buf) = {
+            let mut read = std::pin::pin!(self.stream.read(buf));
+            std::future::poll_fn(|cx| {
+                if let std::task::Poll::Ready(done) = read.as_mut().poll(cx) {
+                    return std::task::Poll::Ready(done);
+                }
+                if !gone && watch.as_mut().poll(cx).is_ready() {
+                    gone = true;
+                    socket::shutdown(fd, socket::Half::Both);
+                }
+                std::task::Poll::Pending
+            })
+            .await
+        };
+        self.buf = buf;
+        if gone {
+            return Err(Failure::ClientGone);
+        }
+        result.map_err(|_| Failure::Broken)
+    }
+}
+
+/// Whether no byte of what was sent after `sent_before` was ever acknowledged. The SYN counts as one byte.
+fn never_taken(stream: &Stream, sent_before: u64) -> bool {
+    socket::bytes_acknowledged(stream.fd()).is_some_and(|acknowledged| acknowledged <= sent_before + 1)
+}
+
+/// The decoder for the body of an answer; sizes are bounded by streaming, not by refusing.
+pub(crate) fn body_decoder(framing: Framing) -> Result<BodyDecoder, BadUpstream> {
+    BodyDecoder::new(framing, u64::MAX).map_err(BadUpstream::from)
+}

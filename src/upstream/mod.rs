@@ -1,0 +1,134 @@
+//! Bytes out: the servers behind the gateway, and which of them a message goes to.
+//!
+//! - [`http`]: Streamable HTTP, one exchange over a pooled connection; [`tls`] below it.
+//! - [`stdio`]: child processes on a thread of their own.
+//! - [`route`]: which upstream a message is for.
+//! - [`outgoing`]: the bytes that go there.
+
+pub(crate) mod ask;
+pub(crate) mod catalog;
+pub(crate) mod http;
+pub(crate) mod merge;
+pub(crate) mod outgoing;
+pub(crate) mod route;
+pub mod stdio;
+pub mod tls;
+
+use std::rc::Rc;
+
+use crate::gateway::{Shared, Snapshot};
+use crate::guard::Principal;
+use crate::rpc::{Envelope, Era};
+use crate::settings::policy::UpstreamTarget;
+use crate::wire::http1::request::RequestHead;
+use http::HttpUpstream;
+
+pub(crate) use outgoing::Outgoing;
+pub(crate) use route::Target;
+
+/// A message on its way, with all that routing and forwarding look at.
+pub(crate) struct Message<'a> {
+    pub(crate) envelope: &'a Envelope,
+    pub(crate) raw: &'a [u8],
+    pub(crate) era: Era,
+    pub(crate) head: &'a RequestHead,
+    /// The bytes that `head`'s spans point into.
+    pub(crate) head_bytes: &'a [u8],
+    pub(crate) principal: &'a Principal,
+}
+
+/// The upstreams as one worker sees them.
+pub(crate) struct Upstreams {
+    all: Vec<Upstream>,
+    /// Whose a listed name is, where there are several.
+    pub(crate) directory: route::Directory,
+}
+
+/// One upstream as one worker sees it.
+pub(crate) struct Upstream {
+    pub(crate) name: String,
+    /// Its part in sealed session ids.
+    pub(crate) tag: u32,
+    pub(crate) kind: UpstreamKind,
+    pub(crate) call_timeout_ms: u64,
+    pub(crate) catalog: catalog::Catalog,
+    /// Header lines put into every call, each with its line end.
+    extra_fields: zeroize::Zeroizing<Vec<u8>>,
+    /// Their names: the client's own fields of that name do not go on.
+    replaced_fields: Vec<String>,
+}
+
+/// How it is reached.
+pub(crate) enum UpstreamKind {
+    Http(Rc<HttpUpstream>),
+    /// Its number among the stdio upstreams.
+    Child(usize),
+}
+
+impl Upstreams {
+    pub(crate) fn new(shared: &Shared, snapshot: &Snapshot) -> Self {
+        let mut children = 0;
+        let mut all = Vec::new();
+        for (index, settings) in snapshot.settings.policy.upstreams.iter().enumerate() {
+            let call_timeout_ms = crate::worker::millis(settings.call_timeout);
+            let kind = match &settings.target {
+                UpstreamTarget::Http(target) => UpstreamKind::Http(Rc::new(HttpUpstream::new(
+                    target.clone(),
+                    settings,
+                    shared.upstream_state(index),
+                    snapshot.tls(index),
+                    snapshot.workers,
+                ))),
+                UpstreamTarget::Stdio(_) => {
+                    children += 1;
+                    UpstreamKind::Child(children - 1)
+                }
+            };
+            let mut extra_fields = zeroize::Zeroizing::new(Vec::new());
+            for header in &settings.headers {
+                crate::wire::http1::write::field(&mut extra_fields, &header.name, header.value.expose());
+            }
+            let tag = crate::door::session::upstream_tag(&settings.name);
+            all.push(Upstream {
+                name: settings.name.clone(),
+                tag,
+                kind,
+                call_timeout_ms,
+                catalog: catalog::Catalog::default(),
+                extra_fields,
+                replaced_fields: settings.headers.iter().map(|header| header.name.clone()).collect(),
+            });
+        }
+        Self { all, directory: route::Directory::default() }
+    }
+
+    pub(crate) fn get(&self, index: usize) -> Option<&Upstream> {
+        self.all.get(index)
+    }
+
+    /// Whether there is more than one.
+    pub(crate) fn are_several(&self) -> bool {
+        self.all.len() > 1
+    }
+
+    /// All of them, in the settings' order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Upstream)> {
+        self.all.iter().enumerate()
+    }
+
+    /// Closes pooled connections that are of no use any more.
+    pub(crate) fn sweep(&self, now_ms: u64) {
+        for upstream in &self.all {
+            if let UpstreamKind::Http(http) = &upstream.kind {
+                http.sweep(now_ms);
+            }
+        }
+    }
+}
+
+impl Upstream {
+    /// The header lines of the policy, for this upstream.
+    pub(crate) fn extra_fields(&self) -> &[u8] {
+        &self.extra_fields
+    }
+}

@@ -1,0 +1,299 @@
+//! The bytes that go to an upstream: the received message with what policy splices in, under a head of our own.
+//!
+//! The client's `Authorization`, `Host`, `Origin` and cookies never go on (`wire::http1::write` holds the list); the upstream's own
+//! credential comes from the policy.
+
+use crate::door::session::Session;
+use crate::guard::Principal;
+use crate::rpc::Era;
+use crate::rpc::{Envelope, Kind, Method, Span, splice};
+use crate::upstream::http::HttpUpstream;
+use crate::upstream::stdio::{CallKind, ChildCall, Parts, SessionId};
+use crate::upstream::{Message, Upstream, UpstreamKind};
+use crate::wire::http1::request::RequestHead;
+use crate::wire::http1::write;
+
+/// What goes to one upstream.
+pub(crate) enum Outgoing {
+    /// A whole HTTP request.
+    Http(Vec<u8>),
+    /// A message for a child process.
+    Child(ChildCall),
+}
+
+/// Splices to be made in a message, in order of position.
+#[derive(Default)]
+pub(crate) struct Edits {
+    edits: Vec<(Span, Vec<u8>)>,
+    /// The name that the message acts on, where it was replaced: the mirrored header must say the same.
+    renamed: Option<String>,
+    /// `Last-Event-ID` is written by the gateway.
+    resumed: bool,
+}
+
+impl Edits {
+    /// Says that the name the message acts on is now this one.
+    pub(crate) fn rename(&mut self, own: String) {
+        self.renamed = Some(own);
+    }
+
+    /// Replaces what stands in `span`.
+    pub(crate) fn replace(&mut self, span: Span, with: Vec<u8>) {
+        let at = self.edits.partition_point(|(before, _)| before.start <= span.start);
+        self.edits.insert(at, (span, with));
+    }
+
+    /// Puts the agent's id into the arguments.
+    pub(crate) fn insert_agent_id(&mut self, envelope: &Envelope, raw: &[u8], agent: &str) {
+        let mut insert = Vec::with_capacity(agent.len() + 32);
+        if let Some(place) = splice::agent_id(envelope, raw, agent, &mut insert) {
+            self.replace(place, insert);
+        }
+    }
+
+    /// Appends the message with all edits made.
+    pub(crate) fn apply(&self, raw: &[u8], out: &mut Vec<u8>) {
+        if self.edits.is_empty() {
+            out.extend_from_slice(raw);
+            return;
+        }
+        let borrowed: Vec<(Span, &[u8])> = self.edits.iter().map(|(span, with)| (*span, with.as_slice())).collect();
+        // The edits come from the envelope of this very message, in order and without overlap.
+        let applied = splice::splice(raw, &borrowed, out);
+        debug_assert!(applied.is_ok());
+    }
+
+    /// By how many bytes the message grows; negative where it shrinks.
+    fn growth(&self) -> i64 {
+        self.edits.iter().map(|(span, with)| with.len() as i64 - i64::from(span.len())).sum()
+    }
+}
+
+impl Upstream {
+    /// The bytes that carry `message` to this upstream. `None` where the message needs a session that the client did not present.
+    pub(crate) fn outgoing(
+        &self,
+        message: &Message<'_>,
+        session: Option<&Session>,
+        edits: &Edits,
+    ) -> Result<Outgoing, MissingSession> {
+        let session_id = session.and_then(|session| session.part(self.tag));
+        match &self.kind {
+            UpstreamKind::Http(http) => {
+                let len = (message.raw.len() as i64 + edits.growth()).unsigned_abs();
+                let mut out = Vec::with_capacity(message.head.len as usize + len as usize + 256);
+                self.put_head(&mut out, http, b"POST", session_id);
+                self.copy_fields(&mut out, message.head, message.head_bytes, edits);
+                write::field_decimal(&mut out, "Content-Length", len);
+                write::end_head(&mut out);
+                edits.apply(message.raw, &mut out);
+                Ok(Outgoing::Http(out))
+            }
+            UpstreamKind::Child(_) => self.child_call(message, session_id, edits).map(Outgoing::Child),
+        }
+    }
+
+    /// A request without a body (GET, DELETE).
+    pub(crate) fn bodiless(
+        &self,
+        method: &[u8],
+        kind: CallKind,
+        message: &HeadOnly<'_>,
+        session: Option<&Session>,
+        principal: &Principal,
+    ) -> Result<Outgoing, MissingSession> {
+        self.bodiless_resumed(method, kind, message, session, principal, None)
+    }
+
+    /// Likewise, with the upstream's own `Last-Event-ID` in place of the client's.
+    pub(crate) fn bodiless_resumed(
+        &self,
+        method: &[u8],
+        kind: CallKind,
+        message: &HeadOnly<'_>,
+        session: Option<&Session>,
+        principal: &Principal,
+        last_event_id: Option<&[u8]>,
+    ) -> Result<Outgoing, MissingSession> {
+        let part = session.and_then(|session| session.part(self.tag));
+        match &self.kind {
+            UpstreamKind::Http(http) => {
+                let mut out = Vec::with_capacity(512);
+                self.put_head(&mut out, http, method, part);
+                let mut edits = Edits::default();
+                if let Some(id) = last_event_id {
+                    write::field(&mut out, "Last-Event-ID", id);
+                    edits.resumed = true;
+                }
+                self.copy_fields(&mut out, message.head, message.head_bytes, &edits);
+                write::end_head(&mut out);
+                Ok(Outgoing::Http(out))
+            }
+            UpstreamKind::Child(_) => Ok(Outgoing::Child(ChildCall {
+                raw: Vec::new(),
+                parts: Parts::default(),
+                session: Some(part.and_then(parse_session).ok_or(MissingSession)?),
+                kind,
+                principal: principal.short_tag(),
+                cancel_on_drop: false,
+            })),
+        }
+    }
+
+    /// The request line and the fields that are the gateway's own.
+    fn put_head(&self, out: &mut Vec<u8>, http: &HttpUpstream, method: &[u8], session_id: Option<&[u8]>) {
+        let target = http.target();
+        write::request_line(out, method, target.path_and_query.as_bytes());
+        write::field(out, "Host", target.authority.as_bytes());
+        out.extend_from_slice(self.extra_fields());
+        // An upstream without sessions has an empty part in a session that it shares with others.
+        if let Some(id) = session_id.filter(|id| !id.is_empty()) {
+            write::field(out, "Mcp-Session-Id", id);
+        }
+    }
+
+    /// The client's fields, but for those that the policy or an edit replaces.
+    pub(crate) fn copy_fields(&self, out: &mut Vec<u8>, head: &RequestHead, head_bytes: &[u8], edits: &Edits) {
+        if edits.resumed {
+            let mut replaced = self.replaced_fields.clone();
+            replaced.push("last-event-id".to_owned());
+            return write::copy_request_fields(out, head, head_bytes, &replaced);
+        }
+        match &edits.renamed {
+            None => write::copy_request_fields(out, head, head_bytes, &self.replaced_fields),
+            Some(own) => {
+                let mut replaced = self.replaced_fields.clone();
+                replaced.push("mcp-name".to_owned());
+                write::copy_request_fields(out, head, head_bytes, &replaced);
+                if head.known.mcp_name.is_some() {
+                    put_name(out, own);
+                }
+            }
+        }
+    }
+
+    /// The bytes that carry a message of the gateway's own making: `fields` are header lines, `parts` where things stand in it.
+    pub(crate) fn compose(&self, own: &Own<'_>, body: &[u8], envelope: &Envelope) -> Outgoing {
+        match &self.kind {
+            UpstreamKind::Http(http) => {
+                let mut out = Vec::with_capacity(own.fields.len() + body.len() + 256);
+                self.put_head(&mut out, http, b"POST", own.session);
+                out.extend_from_slice(own.fields);
+                write::field_decimal(&mut out, "Content-Length", body.len() as u64);
+                write::end_head(&mut out);
+                out.extend_from_slice(body);
+                Outgoing::Http(out)
+            }
+            UpstreamKind::Child(_) => {
+                let range = |span: Option<Span>| span.map(|span| span.start as usize..span.end as usize);
+                let legacy = matches!(own.era, Era::Legacy(_));
+                Outgoing::Child(ChildCall {
+                    raw: body.to_vec(),
+                    parts: Parts {
+                        id: range(envelope.id.map(|id| id.span)),
+                        method: envelope.method_text.map_or_else(String::new, |text| text.decode(body).into_owned()),
+                        progress_token: range(envelope.progress_token),
+                        request_id: range(envelope.request_id),
+                    },
+                    session: own.session.filter(|_| legacy).and_then(parse_session),
+                    kind: call_kind(envelope, legacy),
+                    principal: own.principal,
+                    cancel_on_drop: !legacy,
+                })
+            }
+        }
+    }
+
+    fn child_call(
+        &self,
+        message: &Message<'_>,
+        session_id: Option<&[u8]>,
+        edits: &Edits,
+    ) -> Result<ChildCall, MissingSession> {
+        let mut raw = Vec::with_capacity(message.raw.len() + 64);
+        edits.apply(message.raw, &mut raw);
+        let envelope = message.envelope;
+        let legacy = matches!(message.era, Era::Legacy(_));
+        let kind = call_kind(envelope, legacy);
+        let session = session_id.and_then(parse_session);
+        if legacy && kind != CallKind::Initialize && session.is_none() {
+            return Err(MissingSession);
+        }
+        let shifted = |span: Option<Span>| span.map(|span| edits.shift(span)).map(|s| s.start as usize..s.end as usize);
+        let parts = Parts {
+            id: shifted(envelope.id.map(|id| id.span)),
+            method: envelope.method_text.map_or_else(String::new, |text| text.decode(message.raw).into_owned()),
+            progress_token: shifted(envelope.progress_token),
+            request_id: shifted(envelope.request_id),
+        };
+        Ok(ChildCall {
+            raw,
+            parts,
+            session: if legacy { session } else { None },
+            kind,
+            principal: message.principal.short_tag(),
+            cancel_on_drop: !legacy,
+        })
+    }
+}
+
+/// What a message of the gateway's own making goes under.
+pub(crate) struct Own<'a> {
+    /// Header lines, each with its line end.
+    pub(crate) fields: &'a [u8],
+    /// The upstream's part of the session.
+    pub(crate) session: Option<&'a [u8]>,
+    pub(crate) era: Era,
+    /// [`crate::guard::Principal::short_tag`].
+    pub(crate) principal: u64,
+}
+
+fn call_kind(envelope: &Envelope, legacy: bool) -> CallKind {
+    match envelope.kind {
+        Kind::Request if envelope.method == Method::Initialize && legacy => CallKind::Initialize,
+        Kind::Request => CallKind::Request,
+        Kind::Notification => CallKind::Notification,
+        Kind::Response | Kind::ErrorResponse => CallKind::Response,
+    }
+}
+
+/// `Mcp-Name`, encoded where it is not plain visible ASCII (MCP 2026-07-28, "Value encoding").
+fn put_name(out: &mut Vec<u8>, name: &str) {
+    let plain =
+        name.bytes().all(|b| (0x20..0x7f).contains(&b)) && name.trim() == name && !name.starts_with("=?base64?");
+    if plain {
+        write::field(out, "Mcp-Name", name.as_bytes());
+    } else {
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, name);
+        write::field(out, "Mcp-Name", format!("=?base64?{encoded}?=").as_bytes());
+    }
+}
+
+/// The client must initialize first: its message belongs to a session that it did not name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MissingSession;
+
+/// A request of which there is only a head.
+pub(crate) struct HeadOnly<'a> {
+    pub(crate) head: &'a crate::wire::http1::request::RequestHead,
+    pub(crate) head_bytes: &'a [u8],
+}
+
+impl Edits {
+    /// Where a span of the received message stands after the edits, which do not touch it.
+    fn shift(&self, span: Span) -> Span {
+        let by: i64 = self
+            .edits
+            .iter()
+            .filter(|(edit, _)| edit.end <= span.start)
+            .map(|(edit, with)| with.len() as i64 - i64::from(edit.len()))
+            .sum();
+        let moved = |at: u32| u32::try_from(i64::from(at) + by).unwrap_or(at);
+        Span::new(moved(span.start), moved(span.end))
+    }
+}
+
+/// A child's session as it stands in a sealed id: 16 bytes.
+pub(crate) fn parse_session(bytes: &[u8]) -> Option<SessionId> {
+    Some(SessionId(u128::from_be_bytes(bytes.try_into().ok()?)))
+}

@@ -1,0 +1,196 @@
+//! What passes between the workers and the children thread: calls in, messages out. Plain data, no runtime.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A stdio upstream, as the settings describe it.
+#[derive(Clone, Debug)]
+pub struct ChildSpec {
+    /// The upstream's name, for logs.
+    pub name: String,
+    /// Program and arguments. The program is looked up in `PATH` when it holds no `/`.
+    pub command: Vec<String>,
+    /// Variables added to the few that a child inherits.
+    pub env: Vec<(String, String)>,
+    /// Working directory; the gateway's own when `None`.
+    pub cwd: Option<PathBuf>,
+    /// Most processes of this upstream at a time, at least 1.
+    pub max_instances: usize,
+    /// Longest line accepted from the child, in bytes.
+    pub max_message_bytes: usize,
+    /// Most legacy sessions at a time.
+    pub max_sessions: usize,
+    /// A legacy session that is not used for this long is forgotten.
+    pub session_idle: Duration,
+    /// A process without session and call for this long is ended.
+    pub instance_idle: Duration,
+    /// Processes that are kept (and started ahead) although nobody uses them.
+    pub keep_warm: usize,
+    /// Most requests that one process may have unanswered.
+    pub max_in_flight: usize,
+    /// No two principals share a process.
+    pub isolate_principals: bool,
+}
+
+impl ChildSpec {
+    /// A spec with the default bounds.
+    pub fn new(name: impl Into<String>, command: Vec<String>) -> Self {
+        Self {
+            name: name.into(),
+            command,
+            env: Vec::new(),
+            cwd: None,
+            max_instances: 4,
+            max_message_bytes: 16 << 20,
+            max_sessions: 4096,
+            session_idle: Duration::from_secs(30 * 60),
+            instance_idle: Duration::from_secs(60),
+            keep_warm: 1,
+            max_in_flight: 1024,
+            isolate_principals: false,
+        }
+    }
+}
+
+/// The name of a legacy session between the gateway and a child: random, never shown to a client unsealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u128);
+
+/// What the client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// Legacy `initialize`. Answered by [`ChildMessage::Initialized`], or by a `Message` that holds an error.
+    Initialize,
+    /// Any other request: legacy with `session`, 2026-07-28 without. Answered by `Message`s, the last with `last`.
+    Request,
+    /// A notification. Answered by `Accepted` (202).
+    Notification,
+    /// The client's answer to a request of the server. Answered by `Accepted` (202).
+    Response,
+    /// Legacy GET stream. `Accepted`, then `Message`s until the handle is dropped or `Gone`.
+    Listen,
+    /// Legacy DELETE. Answered by `Accepted`.
+    EndSession,
+}
+
+/// Where the parts of `raw` that are spliced stand. Ranges are of bytes in `raw`, of whole JSON tokens (a string with its quotes).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// `id`.
+    pub id: Option<Range<usize>>,
+    /// `method`, unescaped; empty for a response.
+    pub method: String,
+    /// `params._meta.progressToken`.
+    pub progress_token: Option<Range<usize>>,
+    /// `params.requestId` of `notifications/cancelled`.
+    pub request_id: Option<Range<usize>>,
+}
+
+/// One message of a client for a child. `Listen` and `EndSession` have empty `raw` and `parts`.
+#[derive(Debug)]
+pub struct ChildCall {
+    /// The JSON-RPC message as it arrived, already validated. Newlines between tokens are allowed.
+    pub raw: Vec<u8>,
+    /// Where things are in it.
+    pub parts: Parts,
+    /// The legacy session; `None` for `Initialize` and for 2026-07-28.
+    pub session: Option<SessionId>,
+    /// What it is.
+    pub kind: CallKind,
+    /// Who sent it: a hash of the principal.
+    pub principal: u64,
+    /// Whether dropping the handle cancels the call at the server (2026-07-28) or lets it run on unheard (legacy).
+    pub cancel_on_drop: bool,
+}
+
+/// What comes back for a call.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ChildMessage {
+    /// One JSON-RPC message for this client, without newline, with its own id and progress token.
+    Message {
+        /// The message.
+        bytes: Vec<u8>,
+        /// It is the response to the call; nothing follows.
+        last: bool,
+    },
+    /// The result of `Initialize`; nothing follows.
+    Initialized {
+        /// The fresh session.
+        session: SessionId,
+        /// The JSON-RPC response with the client's id.
+        bytes: Vec<u8>,
+    },
+    /// Notification, response or DELETE taken (nothing follows), or GET stream open (messages follow).
+    Accepted,
+    /// No such session for this principal: 404.
+    SessionUnknown,
+    /// The call ended without a response; nothing follows.
+    Gone {
+        /// Why.
+        reason: Gone,
+    },
+}
+
+/// Why a call got no response.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Gone {
+    /// The child's queue, its calls, the sessions or the instances are at their bound: try again later.
+    #[error("the server is busy")]
+    Busy,
+    /// It crashed and is not restarted yet.
+    #[error("the server is restarting")]
+    BackingOff {
+        /// Milliseconds until the next start.
+        retry_after_ms: u64,
+    },
+    /// It cannot be started at all.
+    #[error("the server cannot be started: {0}")]
+    NotStarted(SpawnFault),
+    /// It ended while the call was in flight.
+    #[error("the server ended during the call")]
+    Exited,
+    /// It did not answer `initialize` in time.
+    #[error("the server did not answer the handshake")]
+    NoHandshake,
+    /// Its answer was longer than `max_message_bytes`.
+    #[error("the server's answer is too long")]
+    TooLong,
+    /// The session was ended (DELETE, expiry) or a newer GET stream took this one's place.
+    #[error("the stream was closed")]
+    Closed,
+    /// The client cancelled the call.
+    #[error("the call was cancelled")]
+    Cancelled,
+    /// The call's id or token is too long, or [`Parts`] does not fit `raw`.
+    #[error("the message's id cannot be used")]
+    Malformed,
+    /// The gateway is stopping.
+    #[error("the gateway is stopping")]
+    Stopping,
+}
+
+/// Why a program cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpawnFault {
+    /// `command` is empty.
+    #[error("no command is given")]
+    Empty,
+    /// No such program.
+    #[error("program not found")]
+    NotFound,
+    /// It may not be executed.
+    #[error("program is not executable")]
+    NotExecutable,
+    /// The working directory is none.
+    #[error("working directory not found")]
+    Directory,
+    /// Something else: the operating system's error is in the log.
+    #[error("the operating system refused")]
+    Other,
+}
+
+/// The children thread's inbox is full, or it has stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many calls are waiting for stdio servers")]
+pub struct Busy;

@@ -1,0 +1,201 @@
+//! The data plane: one thread a core, each a runtime of its own with its own listener, buffers, pools and timers.
+//!
+//! A worker never blocks, takes no lock and touches no file. What it shares with others lives in `state/` (atomics and
+//! bounded queues) or is immutable and comes from the control plane as a [`Snapshot`](crate::gateway::Snapshot), of which each worker
+//! looks for a newer one once a tick.
+//!
+//! The tick ([`timers::TICK_MS`]) is the worker's pulse: it turns the timer wheel, picks up snapshots, notices that the process is
+//! draining, and sweeps pools. Nothing else in a worker polls.
+
+pub(crate) mod open;
+pub(crate) mod runtime;
+pub(crate) mod stream;
+pub(crate) mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::gateway::{Shared, Snapshot};
+use crate::observe::metrics::WorkerMetrics;
+use crate::rpc;
+use crate::state::events::{Event, EventKind, EventQueue};
+use crate::state::lifecycle::Phase;
+use crate::upstream::Upstreams;
+use crate::wire::http1::request::RequestHead;
+use crate::wire::http1::response::ResponseHead;
+use open::OpenConnections;
+use timers::{TICK_MS, Timers};
+
+/// What every task of a worker can reach. Not `Send`: it lives and dies on its thread.
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) timers: Timers,
+    pub(crate) scratch: RefCell<Scratch>,
+    pub(crate) upstreams: Upstreams,
+    pub(crate) open: OpenConnections,
+    /// The numbers of the settings that every request looks at.
+    pub(crate) limits: Cell<Limits>,
+    pub(crate) metrics: Arc<WorkerMetrics>,
+    pub(crate) events: Arc<EventQueue>,
+    snapshot: RefCell<Arc<Snapshot>>,
+    /// Refused connections that are being closed in good order.
+    pub(crate) lingering: Cell<usize>,
+    phase: Cell<Phase>,
+    next_connection: Cell<u64>,
+    started: Instant,
+}
+
+/// The numbers of the settings that every request looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) idle_timeout_ms: u64,
+    pub(crate) header_timeout_ms: u64,
+    pub(crate) body_timeout_ms: u64,
+    pub(crate) write_timeout_ms: u64,
+    pub(crate) max_request_bytes: u64,
+}
+
+impl Limits {
+    fn of(snapshot: &Snapshot) -> Self {
+        let doors = &snapshot.settings.doors;
+        Self {
+            idle_timeout_ms: millis(doors.ws_idle_timeout),
+            header_timeout_ms: millis(doors.header_timeout),
+            body_timeout_ms: millis(doors.body_timeout),
+            write_timeout_ms: millis(doors.write_timeout),
+            max_request_bytes: u64::from(doors.max_request_size),
+        }
+    }
+}
+
+/// Memory that is used between two awaits and never across one.
+pub(crate) struct Scratch {
+    pub(crate) request: RequestHead,
+    pub(crate) response: ResponseHead,
+    pub(crate) parser: rpc::Parser,
+    pub(crate) session: crate::door::session::Session,
+    pub(crate) insert: Vec<u8>,
+}
+
+impl Worker {
+    pub(crate) fn new(index: usize, shared: Arc<Shared>) -> Rc<Self> {
+        let snapshot = shared.snapshot.load_full();
+        let timers = Timers::new();
+        let depth = snapshot.settings.doors.max_json_depth as usize;
+        Rc::new(Self {
+            index,
+            upstreams: Upstreams::new(&shared, &snapshot),
+            limits: Cell::new(Limits::of(&snapshot)),
+            metrics: shared.metrics(index),
+            events: shared.events(index),
+            snapshot: RefCell::new(snapshot),
+            phase: Cell::new(shared.lifecycle.phase()),
+            timers,
+            scratch: RefCell::new(Scratch {
+                request: RequestHead::default(),
+                response: ResponseHead::default(),
+                parser: rpc::Parser::new(depth),
+                session: crate::door::session::Session::default(),
+                insert: Vec::new(),
+            }),
+            open: OpenConnections::default(),
+            lingering: Cell::new(0),
+            next_connection: Cell::new(0),
+            started: Instant::now(),
+            shared,
+        })
+    }
+
+    /// The settings and policy in force, as of the last tick.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.borrow().clone()
+    }
+
+    /// Nanoseconds since the worker started. One clock read.
+    pub(crate) fn now_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether no new work is to be begun.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.phase.get() >= Phase::Draining
+    }
+
+    /// A number for a new connection, unique within the process.
+    pub(crate) fn connection_id(&self) -> u64 {
+        let n = self.next_connection.get();
+        self.next_connection.set(n + 1);
+        (n << 10) | (self.index as u64 & 0x3ff)
+    }
+
+    /// Queues an audit event about a connection. A full queue is counted by the queue itself.
+    pub(crate) fn record(&self, event: Event) {
+        if self.events.push(event).is_err() {
+            // Counted by the queue; the trail's gap shows in /metrics.
+            tracing::debug!("an audit event found no room");
+        }
+    }
+
+    /// A new event of `kind`, now.
+    pub(crate) fn event(&self, kind: EventKind, peer: SocketAddr) -> Event {
+        Event::new(kind, epoch_ms()).with_ip(peer.ip())
+    }
+
+    /// Turns the wheel until the process stops.
+    async fn pulse(self: Rc<Self>) {
+        let mut ticks = 0u64;
+        loop {
+            monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            ticks += 1;
+            self.timers.advance(self.now_ns() / 1_000_000);
+            let phase = self.shared.lifecycle.phase();
+            if phase != self.phase.get() {
+                self.phase.set(phase);
+                if phase >= Phase::Draining {
+                    self.open.drain();
+                }
+            }
+            if phase == Phase::Stopped {
+                return;
+            }
+            let newest = self.shared.snapshot.load();
+            if !Arc::ptr_eq(&newest, &self.snapshot.borrow()) {
+                self.limits.set(Limits::of(&newest));
+                *self.snapshot.borrow_mut() = newest.clone();
+            }
+            if ticks.is_multiple_of(20) {
+                self.upstreams.sweep(self.timers.now_ms());
+            }
+        }
+    }
+}
+
+/// Milliseconds since the epoch, for records and expiries; never for measuring.
+pub(crate) fn epoch_ms() -> u64 {
+    #[allow(clippy::disallowed_methods, reason = "the one place of the data plane that reads the wall clock")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis(now)
+}
+
+/// A duration in whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The result of `first`, or `None` when `second` completes before it. `first` must be safe to drop.
+pub(crate) async fn race<T>(first: impl Future<Output = T>, second: impl Future<Output = ()>) -> Option<T> {
+    let mut first = std::pin::pin!(first);
+    let mut second = std::pin::pin!(second);
+    std::future::poll_fn(|cx| {
+        use std::task::Poll;
+        if let Poll::Ready(value) = first.as_mut().poll(cx) {
+            return Poll::Ready(Some(value));
+        }
+        second.as_mut().poll(cx).map(|()| None)
+    })
+    .await
+}

@@ -1,0 +1,84 @@
+//! A connection's bytes, plain or under TLS, over the runtime's owned buffers.
+//!
+//! Reads append to a `Vec<u8>` up to its spare capacity; writes take the whole vector. Both give the vector back, so that a
+//! connection's buffers are allocated once.
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use monoio::buf::IoBufMut;
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::net::TcpStream;
+
+use crate::upstream::tls::TlsStream;
+
+/// A connected byte stream of this worker.
+pub(crate) enum Stream {
+    /// TCP as it is.
+    Plain {
+        /// The socket.
+        tcp: TcpStream,
+        /// Bytes handed to the kernel so far.
+        sent: u64,
+    },
+    /// TLS over TCP, client side.
+    Tls(Box<TlsStream>),
+}
+
+impl Stream {
+    /// A plain stream over a connected socket.
+    pub(crate) fn plain(tcp: TcpStream) -> Self {
+        Self::Plain { tcp, sent: 0 }
+    }
+
+    /// Appends to `buf` what arrives next, up to its spare capacity, which must not be empty. 0 is the end of the stream.
+    pub(crate) async fn read(&mut self, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        match self {
+            Self::Plain { tcp, .. } => read_tcp(tcp, buf).await,
+            Self::Tls(tls) => tls.read(buf).await,
+        }
+    }
+
+    /// Writes all of `buf`.
+    pub(crate) async fn write_all(&mut self, buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        match self {
+            Self::Plain { tcp, sent } => {
+                let (result, buf) = tcp.write_all(buf).await;
+                (result.map(|n| *sent += n as u64), buf)
+            }
+            Self::Tls(tls) => tls.write_all(buf).await,
+        }
+    }
+
+    /// Waits until there is something to read, or the end. Safe to drop.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        self.tcp().readable(false).await
+    }
+
+    /// Bytes handed to the kernel so far, TLS records included.
+    pub(crate) fn sent(&self) -> u64 {
+        match self {
+            Self::Plain { sent, .. } => *sent,
+            Self::Tls(tls) => tls.sent(),
+        }
+    }
+
+    /// The socket's descriptor, for the system calls in `sys/`; valid while `self` lives.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.tcp().as_raw_fd()
+    }
+
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain { tcp, .. } => tcp,
+            Self::Tls(tls) => tls.tcp(),
+        }
+    }
+}
+
+/// One receive into the spare capacity of `buf`.
+pub(crate) async fn read_tcp(tcp: &mut TcpStream, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+    let start = buf.len();
+    let (result, slice) = tcp.read(buf.slice_mut(start..)).await;
+    (result, slice.into_inner())
+}
