@@ -1,1 +1,45 @@
-fn main() {}
+//! `loadtest`: what a proxied call costs, beside what others ask for the same work.
+//!
+//! `loadtest cost` starts a fast upstream and, one after the other, ringwall and its peers, each as one worker on a core of its own; drives the
+//! same calls through each from another core; checks every answer; and prints the CPU time that the measured process alone
+//! has used for a call, from the scheduler's own account. On a machine that others use as well, that figure is
+//! spoilt least. Rounds are interleaved, and the median and the spread over the rounds are printed.
+
+mod cost;
+mod cpu;
+mod drive;
+mod upstream;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The load harness of ringwall
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// CPU time of a proxied call, beside HAProxy and nginx where they are installed
+    Cost(cost::Args),
+    /// The sample upstream: answers every request at once
+    Upstream(upstream::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Cost(args) => cost::run(&args),
+        Command::Upstream(args) => upstream::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("loadtest: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
