@@ -202,7 +202,7 @@ impl Gateway {
         let health = bind("MCP_HEALTH_PORT", SocketAddr::new(doors.bind_address, doors.health_port))?;
         let admin = bind("ADMIN_PORT", SocketAddr::new(doors.admin_bind_address, doors.admin_port))?;
         let (health_at, admin_at) = (health.local_addr()?, admin.local_addr()?);
-        let driver = crate::worker::runtime::probe_driver(std::env::var_os("RINGWALL_FORCE_EPOLL").is_some());
+        let driver = crate::worker::runtime::probe_driver(doors.io_driver);
 
         let states: Vec<Arc<UpstreamState>> =
             settings.policy.upstreams.iter().map(|upstream| Arc::new(UpstreamState::new(&upstream.name))).collect();

@@ -111,7 +111,8 @@ fn print(args: &Args, measured: &[Running]) {
     );
     println!("| | CPU a call, µs (median, min–max) | to HAProxy | calls/s | p50 µs | p99 µs |");
     println!("|---|---|---|---|---|---|");
-    let base = measured.iter().find(|running| running.name == "haproxy").map(|running| median(running, |r| r.cpu_ns as f64));
+    let base =
+        measured.iter().find(|running| running.name == "haproxy").map(|running| median(running, |r| r.cpu_ns as f64));
     for running in measured {
         let cpu = median(running, |round| round.cpu_ns as f64);
         let (mut low, mut high) = (f64::MAX, 0f64);

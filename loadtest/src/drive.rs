@@ -22,7 +22,8 @@ pub(crate) struct Driven {
 fn body(id: u64) -> String {
     let start = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id:08},\"method\":\"tools/call\",\"params\":{{\"name\":\"comms_send_message\",\"arguments\":{{\"to\":\"+15551234567\",\"body\":\"").replace(&format!("{id:08}"), &format!("{}", 10_000_000 + id));
     let end = "\"}}}";
-    let text = "Hello, your table for four is confirmed for Friday at seven. Reply to this message if anything changes. ";
+    let text =
+        "Hello, your table for four is confirmed for Friday at seven. Reply to this message if anything changes. ";
     let room = 291 - start.len() - end.len();
     let filled: String = text.chars().cycle().take(room).collect();
     format!("{start}{filled}{end}")

@@ -33,7 +33,8 @@ async fn serve(mut stream: TcpStream) {
         while let Some((len, id)) = request(&received) {
             let body = answer(&id);
             answers.extend_from_slice(
-                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len()).as_bytes(),
+                format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len())
+                    .as_bytes(),
             );
             answers.extend_from_slice(body.as_bytes());
             received.drain(..len);
@@ -71,5 +72,7 @@ fn request(bytes: &[u8]) -> Option<(usize, String)> {
 
 /// The answer to the call with this id.
 pub(crate) fn answer(id: &str) -> String {
-    format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"content\":[{{\"type\":\"text\",\"text\":\"Message queued\"}}],\"isError\":false}}}}")
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"content\":[{{\"type\":\"text\",\"text\":\"Message queued\"}}],\"isError\":false}}}}"
+    )
 }

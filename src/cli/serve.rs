@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::gateway::{Ended, Gateway};
 use crate::observe::logs;
-use crate::settings::{CommandLine, Inputs, Loaded, LogLevel, Profile, Secret, Settings};
+use crate::settings::{CommandLine, Inputs, Loaded, LogFormat, LogLevel, Profile, Secret, Settings};
 
 /// Arguments of `ringwall serve`.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -113,8 +113,10 @@ fn improvise_token(loaded: &mut Loaded, improvised: &mut Improvised) -> Result<(
 }
 
 fn start_logs(loaded: &Loaded) {
-    let json = std::env::var_os("MCP_LOG_FORMAT").is_some_and(|format| format == "json");
-    let format = if json { logs::LogFormat::Json } else { logs::LogFormat::Compact };
+    let format = match loaded.settings.log.format {
+        LogFormat::Json => logs::LogFormat::Json,
+        LogFormat::Text => logs::LogFormat::Compact,
+    };
     // Only a second gateway in one process finds logs set up already.
     let level = match loaded.settings.log.level {
         LogLevel::Error => logs::LogLevel::Error,

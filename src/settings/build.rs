@@ -66,7 +66,7 @@ impl Reader {
                 alert_secrets: self.get(&ALERT_WEBHOOK_SECRET)?,
             },
             sanitize: self.get(&SANITIZE_MODE)?,
-            log: Log { level: self.get(&MCP_LOG_LEVEL)? },
+            log: Log { level: self.get(&MCP_LOG_LEVEL)?, format: self.get(&MCP_LOG_FORMAT)? },
             metrics: Metrics { enabled: self.get(&METRICS_ENABLED)?, path: self.get(&METRICS_PATH)? },
             policy,
         })
@@ -81,6 +81,7 @@ impl Reader {
             admin_bind_address: self.get(&ADMIN_BIND_ADDRESS)?,
             admin_port: self.get(&ADMIN_PORT)?,
             workers: self.get(&WORKERS)?,
+            io_driver: self.get(&IO_DRIVER)?,
             trusted_proxies: self.get(&TRUSTED_PROXIES)?,
             bridge_max_connections: self.get(&WS_MAX_CONNECTIONS)?,
             tcp_max_connections: self.get(&TCP_MAX_CONNECTIONS)?,

@@ -38,6 +38,6 @@ pub use policy::{
 pub use rules::{PLACEHOLDERS, SECRET_MIN};
 pub use secret::Secret;
 pub use tree::{
-    Auth, Breaker, Browser, ClientAuth, DenialStyle, Doors, Log, LogLevel, Metrics, Origins, Profile, Rates, Records,
-    SanitizeMode, Settings, Tls, TlsServer, TlsVersion, Vault, Webhooks,
+    Auth, Breaker, Browser, ClientAuth, DenialStyle, Doors, IoDriver, Log, LogFormat, LogLevel, Metrics, Origins,
+    Profile, Rates, Records, SanitizeMode, Settings, Tls, TlsServer, TlsVersion, Vault, Webhooks,
 };

@@ -74,6 +74,8 @@ pub struct Doors {
     pub admin_port: u16,
     /// Data-plane threads, 1–1024; `None` means one per usable core.
     pub workers: Option<usize>,
+    /// What workers wait on.
+    pub io_driver: IoDriver,
     /// Peers whose `X-Forwarded-For` or PROXY header is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// HTTP and WebSocket connections open at once, whole process.
@@ -339,6 +341,28 @@ pub enum SanitizeMode {
 pub struct Log {
     /// Least severe level that is written.
     pub level: LogLevel,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// `MCP_LOG_FORMAT`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `IO_DRIVER`: what workers wait on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum IoDriver {
+    /// io_uring where the kernel lets us, else epoll.
+    #[default]
+    Auto,
+    /// epoll.
+    Epoll,
 }
 
 /// `MCP_LOG_LEVEL`.

@@ -22,6 +22,7 @@ use crate::rpc::{Envelope, Era};
 use crate::settings::policy::UpstreamTarget;
 use crate::wire::http1::request::RequestHead;
 use http::HttpUpstream;
+use stdio::ChildState;
 
 pub(crate) use outgoing::Outgoing;
 pub(crate) use route::Target;
@@ -114,6 +115,17 @@ impl Upstreams {
     /// All of them, in the settings' order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (usize, &Upstream)> {
         self.all.iter().enumerate()
+    }
+
+    /// Publishes which stdio servers can be called; those over HTTP are probed by the control plane.
+    pub(crate) fn publish_children(&self, shared: &Shared) {
+        let Some(children) = &shared.children else { return };
+        for (index, upstream) in self.iter() {
+            if let UpstreamKind::Child(child) = upstream.kind {
+                let usable = !matches!(children.state(child), ChildState::Failed | ChildState::BackingOff);
+                shared.upstream_state(index).set_reachable(usable);
+            }
+        }
     }
 
     /// Closes pooled connections that are of no use any more.

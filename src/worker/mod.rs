@@ -148,6 +148,7 @@ impl Worker {
     /// Turns the wheel until the process stops.
     async fn pulse(self: Rc<Self>) {
         let mut ticks = 0u64;
+        crate::door::http::answer::set_date(epoch_ms());
         loop {
             monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
             ticks += 1;
@@ -169,6 +170,10 @@ impl Worker {
             }
             if ticks.is_multiple_of(20) {
                 self.upstreams.sweep(self.timers.now_ms());
+                crate::door::http::answer::set_date(epoch_ms());
+                if self.index == 0 {
+                    self.upstreams.publish_children(&self.shared);
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::Worker;
 use crate::bounds;
 use crate::gateway::Shared;
+use crate::settings::IoDriver;
 
 /// The kernel interface that workers wait on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ const RING_ENTRIES: u32 = 4096;
 
 /// Which driver the workers will use: asks the kernel for a ring with the very options that workers use.
 #[must_use]
-pub(crate) fn probe_driver(force_epoll: bool) -> DriverKind {
-    if force_epoll {
+pub(crate) fn probe_driver(wanted: IoDriver) -> DriverKind {
+    if wanted == IoDriver::Epoll {
         return DriverKind::Epoll;
     }
     let options = uring_options();

@@ -1,8 +1,33 @@
 //! Answers of the gateway's own: written whole into an output buffer, head and body.
 
+use std::cell::RefCell;
+
+use arrayvec::ArrayString;
+
 use crate::guard::Denial;
 use crate::guard::denial::Tell;
 use crate::wire::http1::write;
+
+thread_local! {
+    /// `Date: …` with its line end, as of the last second; empty on a thread that is no worker.
+    static DATE: RefCell<ArrayString<40>> = const { RefCell::new(ArrayString::new_const()) };
+}
+
+/// Sets what [`date`] writes, from milliseconds since the epoch. Called once a second: formatting a date is dear.
+pub(crate) fn set_date(epoch_ms: u64) {
+    let seconds = i64::try_from(epoch_ms / 1000).unwrap_or(0);
+    let Ok(timestamp) = jiff::Timestamp::from_second(seconds) else { return };
+    let text = timestamp.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n").to_string();
+    DATE.with_borrow_mut(|date| {
+        date.clear();
+        let _ = date.try_push_str(&text);
+    });
+}
+
+/// Appends the `Date` field (RFC 9110 §6.6.1).
+pub(crate) fn date(out: &mut Vec<u8>) {
+    DATE.with_borrow(|date| out.extend_from_slice(date.as_bytes()));
+}
 
 /// What an answer says about the connection and the cache.
 #[derive(Clone, Copy, Default)]
@@ -22,6 +47,7 @@ pub(crate) struct Fields<'a> {
 /// Appends a whole answer. An empty body with 202 or 204 has no `Content-Type`.
 pub(crate) fn whole(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8], fields: Fields<'_>) {
     write::status_line(out, status);
+    date(out);
     if !body.is_empty() {
         write::field(out, "Content-Type", content_type.as_bytes());
     }

@@ -115,6 +115,7 @@ impl Connection {
         timeout_ms: u64,
     ) -> Flow {
         write::status_line(&mut self.output, 200);
+        super::answer::date(&mut self.output);
         write::field(&mut self.output, "Content-Type", b"text/event-stream");
         write::field(&mut self.output, "Cache-Control", b"no-cache, no-transform");
         self.begin_events(call);

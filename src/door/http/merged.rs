@@ -188,6 +188,7 @@ impl Connection {
     /// Passes on what the pumps bring until they end, the client goes, or the process drains.
     pub(super) async fn pass_merged(&mut self, mut call: Call, mut receiver: mpsc::Receiver<Piece>) -> Flow {
         write::status_line(&mut self.output, 200);
+        super::answer::date(&mut self.output);
         write::field(&mut self.output, "Content-Type", b"text/event-stream");
         write::field(&mut self.output, "Cache-Control", b"no-cache, no-transform");
         if !call.keep_alive {

@@ -79,6 +79,7 @@ impl Connection {
             let watch = gone(&self.stream, &self.deadline, &mut self.input);
             http.exchange(&worker, bytes, &limits, watch, |head, buf| {
                 crate::wire::http1::write::status_line(output, super::relay::told_status(head.status));
+                super::answer::date(output);
                 crate::wire::http1::write::copy_response_fields(output, head, buf);
                 minted = head.mcp_session_id.map(|span| span.of(buf).to_vec());
             })

@@ -79,6 +79,13 @@ impl Connection {
                     return Err(Flow::Close);
                 }
                 self.open.set_idle(true);
+                // What a long answer took is given back; an idle connection keeps one small buffer.
+                if self.output.capacity() > bounds::READ_BUFFER_BYTES {
+                    self.output = Vec::new();
+                }
+                if self.input.capacity() > bounds::READ_BUFFER_BYTES {
+                    self.input = Vec::new();
+                }
                 self.deadline.set(limits.idle_timeout_ms, OnExpiry::EndReading);
             } else if !begun {
                 begun = true;

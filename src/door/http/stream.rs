@@ -96,6 +96,10 @@ impl Connection {
         };
         let message = HeadOnly { head: &scratch.request, head_bytes };
         if worker.upstreams.are_several() {
+            if session.is_none() {
+                self.answer_rpc(&call, 400, -32600, "Mcp-Session-Id is required: initialize first");
+                return Bodiless::Answered;
+            }
             let several = several(&worker.upstreams, &message, session, method, kind, request);
             return Bodiless::Several(call, several);
         }
@@ -157,6 +161,7 @@ impl Connection {
             let watch = gone(&self.stream, &self.deadline, &mut self.input);
             http.exchange(&worker, bytes, &limits, watch, |head, buf| {
                 crate::wire::http1::write::status_line(output, super::relay::told_status(head.status));
+                answer::date(output);
                 crate::wire::http1::write::copy_response_fields(output, head, buf);
             })
             .await

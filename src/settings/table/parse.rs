@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::Kind;
-use crate::settings::tree::{DenialStyle, LogLevel, Origins, Profile, SanitizeMode, TlsVersion};
+use crate::settings::tree::{DenialStyle, IoDriver, LogFormat, LogLevel, Origins, Profile, SanitizeMode, TlsVersion};
 use crate::settings::url;
 
 /// The cipher suites that the TLS library has, by their IANA names; those of TLS 1.3 first.
@@ -114,6 +114,16 @@ pub(super) fn sanitize_mode(_: &Kind, text: &str) -> Result<SanitizeMode, String
 
 pub(super) fn tls_version(_: &Kind, text: &str) -> Result<TlsVersion, String> {
     word(text, &[("1.2", TlsVersion::V1_2), ("1.3", TlsVersion::V1_3)])
+}
+
+/// `MCP_LOG_FORMAT`.
+pub(super) fn log_format(_: &Kind, text: &str) -> Result<LogFormat, String> {
+    word(text, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+/// `IO_DRIVER`.
+pub(super) fn io_driver(_: &Kind, text: &str) -> Result<IoDriver, String> {
+    word(text, &[("auto", IoDriver::Auto), ("epoll", IoDriver::Epoll)])
 }
 
 pub(super) fn log_level(_: &Kind, text: &str) -> Result<LogLevel, String> {

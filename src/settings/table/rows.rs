@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use super::{Kind, Row, Setting, Spec, settings};
 use super::{parse, parse_secret};
 use crate::settings::secret::Secret;
-use crate::settings::tree::{DenialStyle, LogLevel, Origins, Profile, SanitizeMode, TlsVersion};
+use crate::settings::tree::{DenialStyle, IoDriver, LogFormat, LogLevel, Origins, Profile, SanitizeMode, TlsVersion};
 
 const PORT: Kind = Kind::Whole { min: 0, max: 65_535, unit: "" };
 const COUNT: Kind = Kind::Whole { min: 1, max: 10_000_000, unit: "" };
@@ -46,6 +46,8 @@ settings! {
             "127.0.0.1", "Address of the control plane.";
         WORKERS: Option<usize> = parse::whole_or_auto, Kind::WholeOrAuto { min: 1, max: 1024 }, ["auto", "auto"],
             "4", "Data-plane threads, each pinned to a core. auto: one per usable core.";
+        IO_DRIVER: IoDriver = parse::io_driver, Kind::Word(&["auto", "epoll"]), ["auto", "auto"],
+            "epoll", "What workers wait on: io_uring where the kernel allows it, else epoll.";
         TRUSTED_PROXIES: Vec<IpNet> = parse::networks, Kind::Networks, ["", ""],
             "10.0.0.0/8,fd00::/8", "Peers whose X-Forwarded-For or PROXY protocol header is believed; from anyone else it is ignored.";
         WS_MAX_CONNECTIONS: u32 = parse::whole, COUNT, ["100", "100"],
@@ -229,6 +231,8 @@ settings! {
             "730", "Days that revoked consent is kept.";
         MCP_LOG_LEVEL: LogLevel = parse::log_level, Kind::Word(&["error", "warn", "info", "debug", "trace"]), ["debug", "info"],
             "info", "Least severe level that is logged.";
+        MCP_LOG_FORMAT: LogFormat = parse::log_format, Kind::Word(&["text", "json"]), ["text", "text"],
+            "text", "How log lines look: text for people, json for machines.";
         METRICS_ENABLED: bool = parse::flag, Kind::Flag, ["true", "true"],
             "true", "Whether metrics are served on the admin listener.";
         METRICS_PATH: String = parse::url_path, Kind::UrlPath, ["/metrics", "/metrics"],
