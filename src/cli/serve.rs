@@ -70,7 +70,10 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
     improvise_token(&mut loaded, &mut improvised)?;
     start_logs(&loaded);
     for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
+        // A token that was just made is shown below; that none is set is no news then.
+        if improvised.token.is_none() || warning.name != "WS_AUTH_TOKEN" {
+            tracing::warn!("{warning}");
+        }
     }
     let demo_mode = loaded.settings.auth.demo_mode;
     let gateway = Gateway::start(loaded).map_err(|error| error.to_string())?;
