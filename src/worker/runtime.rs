@@ -16,6 +16,7 @@ use super::Worker;
 use crate::bounds;
 use crate::gateway::Shared;
 use crate::settings::IoDriver;
+use crate::state::lifecycle::Phase;
 
 /// The kernel interface that workers wait on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,19 +93,30 @@ pub(crate) fn spawn(
         {
             tracing::warn!(worker = index, core, %error, "worker is not pinned to its core");
         }
-        match driver {
-            DriverKind::IoUring => {
-                let runtime =
-                    RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES).uring_builder(uring_options());
-                let timed = runtime.enable_timer().build()?;
-                run(timed, index, shared, listener)
-            }
-            DriverKind::Epoll => {
-                let timed = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-                run(timed, index, shared, listener)
-            }
+        let lifecycle = shared.lifecycle.clone();
+        let serve = std::panic::AssertUnwindSafe(|| serve(index, driver, shared, listener));
+        let ended = std::panic::catch_unwind(serve);
+        if !matches!(ended, Ok(Ok(()))) {
+            // Half a gateway would refuse half of its clients for ever: the process ends, and says why.
+            tracing::error!(worker = index, "worker failed; the gateway stops");
+            lifecycle.advance(Phase::Stopped);
         }
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+fn serve(index: usize, driver: DriverKind, shared: Arc<Shared>, listener: std::net::TcpListener) -> io::Result<()> {
+    match driver {
+        DriverKind::IoUring => {
+            let runtime =
+                RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES).uring_builder(uring_options());
+            run(runtime.enable_timer().build()?, index, shared, listener)
+        }
+        DriverKind::Epoll => {
+            let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+            run(runtime, index, shared, listener)
+        }
+    }
 }
 
 fn run<D: Driver>(
