@@ -22,7 +22,7 @@ use crate::settings::{Profile, Settings};
 use crate::state::admission::{self, AdmissionTable};
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
-use crate::state::lifecycle::{Lifecycle, Phase, UpstreamState};
+use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
 use crate::upstream::stdio::{self, ChildSpec, ChildrenHandle};
 use crate::worker::runtime::DriverKind;
 
@@ -329,6 +329,12 @@ impl Gateway {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers.len()
+    }
+
+    /// Connections that are open on the front doors, refused ones that linger not counted.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        Door::ALL.iter().map(|door| self.shared.lifecycle.connections(*door)).sum()
     }
 
     /// Whether an upstream answers by now.

@@ -1,6 +1,10 @@
 //! Replays the kept fuzz corpora, and every input that once broke something, through the fuzz targets' own checks.
 #![allow(clippy::expect_used, reason = "tests")]
 
+#[path = "../fuzz/src/connection/mod.rs"]
+mod connection;
+#[path = "support/envelope_fuzz.rs"]
+mod envelope_fuzz;
 #[path = "../fuzz/src/wire.rs"]
 mod wire;
 
@@ -33,4 +37,14 @@ fn http_response() {
 #[test]
 fn sse() {
     replay("sse", wire::sse);
+}
+
+#[test]
+fn envelope() {
+    replay("envelope", envelope_fuzz::envelope);
+}
+
+#[test]
+fn connection() {
+    replay("connection", connection::connection);
 }

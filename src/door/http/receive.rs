@@ -43,7 +43,7 @@ impl Connection {
             };
             let placed = match self.receive_body(&opening).await {
                 Ok(placed) => placed,
-                Err(BodyEnd::Reject(reject)) => return Err(self.reject(reject).await),
+                Err(BodyEnd::Reject(reject)) => return Err(self.reject(reject, opening.is_head).await),
                 Err(BodyEnd::Flow(flow)) => return Err(flow),
             };
             return Ok(Request {
@@ -72,7 +72,7 @@ impl Connection {
                     return Ok(opening);
                 }
                 Ok(None) => {}
-                Err(reject) => return Err(self.reject(reject).await),
+                Err(reject) => return Err(self.reject(reject, false).await),
             }
             if seen == 0 {
                 if self.worker.is_draining() {
@@ -94,7 +94,7 @@ impl Connection {
             }
             self.compact();
             match self.read_more().await {
-                Some(0) | None if self.deadline.has_expired() => return Err(self.too_slow(seen > 0).await),
+                Some(0) | None if self.deadline.has_expired() => return Err(self.too_slow(seen > 0, false).await),
                 Some(0) | None => return Err(Flow::Cut),
                 Some(_) => {}
             }
@@ -199,7 +199,7 @@ impl Connection {
             raw = end;
             match self.read_more().await {
                 Some(0) | None if self.deadline.has_expired() => {
-                    return Err(BodyEnd::Flow(self.too_slow(true).await));
+                    return Err(BodyEnd::Flow(self.too_slow(true, opening.is_head).await));
                 }
                 Some(0) | None => return Err(BodyEnd::Flow(Flow::Cut)),
                 Some(_) => {}
@@ -208,11 +208,14 @@ impl Connection {
     }
 
     /// Answers a request that breaks HTTP, after which nothing on this connection can be trusted.
-    async fn reject(&mut self, reject: Reject) -> Flow {
+    async fn reject(&mut self, reject: Reject, is_head: bool) -> Flow {
         self.worker.metrics.refusals.inc("http");
         let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule("http");
         self.record(event.with_details(format_args!("{}", reject.reason)));
         answer::error(&mut self.output, reject.status, reject.reason, Fields { close: true, ..Fields::default() });
+        if is_head {
+            answer::cut_body(&mut self.output);
+        }
         self.worker.metrics.response(reject.status);
         self.flush().await.then_close()
     }
@@ -241,7 +244,7 @@ impl Connection {
     }
 
     /// A client that did not send in time. Between requests it is only idle; inside one it is told.
-    async fn too_slow(&mut self, inside: bool) -> Flow {
+    async fn too_slow(&mut self, inside: bool, is_head: bool) -> Flow {
         let event = self.worker.event(EventKind::ConnectionTimeout, self.peer);
         if !inside {
             self.record(event.with_details(format_args!("idle")));
@@ -250,6 +253,9 @@ impl Connection {
         self.record(event.with_details(format_args!("the request did not come in time")));
         let fields = Fields { close: true, ..Fields::default() };
         answer::error(&mut self.output, 408, "Request timeout: send the whole request at once", fields);
+        if is_head {
+            answer::cut_body(&mut self.output);
+        }
         self.worker.metrics.response(408);
         self.flush().await.then_close()
     }

@@ -142,6 +142,7 @@ fn cut_short() {
             rest = &rest[body.decode(rest).unwrap().consumed..];
         }
         assert_eq!(body.finish().is_ok(), whole, "{framing:?} {input:?}");
+        assert_eq!(body.is_done(), whole, "{framing:?} {input:?}");
     }
 }
 
