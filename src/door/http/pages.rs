@@ -17,10 +17,9 @@ impl Connection {
                 self.worker.metrics.response(200);
             }
             Page::Ready => {
-                let (status, text): (u16, &[u8]) =
-                    if shared.lifecycle.is_ready() { (200, b"ready") } else { (503, b"not ready") };
+                let (status, text) = health::ready_answer(&shared.lifecycle);
                 let fields = Fields { close, retry_after_s: (status == 503).then_some(1), ..Fields::default() };
-                answer::whole(&mut self.output, status, "text/plain; charset=utf-8", text, fields);
+                answer::whole(&mut self.output, status, "text/plain; charset=utf-8", text.as_bytes(), fields);
                 self.worker.metrics.response(status);
             }
             Page::ProtectedResource => {

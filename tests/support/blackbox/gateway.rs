@@ -1,0 +1,202 @@
+//! The program itself, started as a user starts it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use super::{Client, PATIENCE, TOKEN, until};
+
+/// A running gateway; killed, by its pid, when it is dropped.
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) bridge: SocketAddr,
+    pub(crate) health: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    folder: tempfile::TempDir,
+    log: Arc<Mutex<String>>,
+}
+
+impl Gateway {
+    /// In front of one HTTP upstream, with the door token [`TOKEN`] and these settings.
+    pub(crate) fn start(settings: &[(&str, &str)], upstream: SocketAddr) -> Self {
+        let url = format!("http://{upstream}/mcp");
+        Self::launch(settings, &["serve", "--upstream", &url], None)
+    }
+
+    /// With a policy file.
+    pub(crate) fn with_policy(settings: &[(&str, &str)], policy: &str) -> Self {
+        Self::launch(settings, &["serve"], Some(policy))
+    }
+
+    fn launch(settings: &[(&str, &str)], arguments: &[&str], policy: Option<&str>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        if let Some(policy) = policy {
+            std::fs::write(folder.path().join("ringwall.toml"), policy).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
+        command.args(arguments).current_dir(folder.path()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        if let Some(force) = std::env::var_os("RINGWALL_FORCE_EPOLL") {
+            command.env("RINGWALL_FORCE_EPOLL", force);
+        }
+        let usual = [
+            ("MCP_BRIDGE_PORT", "0"),
+            ("MCP_TCP_PORT", "0"),
+            ("MCP_HEALTH_PORT", "0"),
+            ("ADMIN_PORT", "0"),
+            ("WS_AUTH_TOKEN", TOKEN),
+            ("MCP_LOG_LEVEL", "info"),
+            // What is tested here is not how often one may ask.
+            ("RATE_LIMIT_ENABLED", "false"),
+            ("WORKERS", "2"),
+        ];
+        command.envs(usual).envs(settings.iter().copied());
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let announced = announced(child.stdout.take().unwrap(), &log);
+        let mut stderr = child.stderr.take().unwrap();
+        let errors = Arc::clone(&log);
+        std::thread::spawn(move || {
+            let mut buf = [0; 4096];
+            while let Ok(n @ 1..) = stderr.read(&mut buf) {
+                errors.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..n]));
+            }
+        });
+        let address = |_: &str| match announced.recv_timeout(PATIENCE) {
+            Ok(address) => address,
+            Err(_) => panic!("the gateway did not start: {}", log.lock().unwrap()),
+        };
+        let (bridge, health, admin) = (address("mcp"), address("health"), address("admin"));
+        Self { child, bridge, health, admin, folder, log }
+    }
+
+    /// Waits until an upstream is known to be reachable.
+    pub(crate) fn ready(self) -> Self {
+        until("ready", || self.get("/health/ready").status == 200);
+        self
+    }
+
+    /// A new connection to the bridge door.
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.bridge)
+    }
+
+    /// `GET PATH` on a connection of its own.
+    pub(crate) fn get(&self, path: &str) -> super::Response {
+        let mut client = self.client();
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes());
+        client.response()
+    }
+
+    /// One message on a connection of its own.
+    pub(crate) fn post(&self, body: &str) -> super::Response {
+        let mut client = self.client();
+        client.send(&super::post(body));
+        client.response()
+    }
+
+    /// HTTP connections that are open, from the health port.
+    pub(crate) fn open_connections(&self) -> u64 {
+        let mut client = Client::connect(self.health);
+        client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let health: Value = serde_json::from_slice(&client.response().body).unwrap();
+        health["connections"]["http"].as_u64().unwrap()
+    }
+
+    /// That the gateway has come through: it answers, and it holds nothing of who has gone.
+    pub(crate) fn unharmed(&self) {
+        assert_eq!(self.get("/health").status, 200);
+        until("all connections to be given back", || self.open_connections() == 0);
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// The value of a counter of `/metrics`, summed over its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let mut client = Client::connect(self.admin);
+        client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        let text = client.response().text();
+        text.lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the process to end.
+    pub(crate) fn exit(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "the gateway does not end: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Everything that was written to stdout and stderr.
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = self.log();
+        if std::thread::panicking() {
+            println!("---- the gateway's log ----\n{log}");
+        } else {
+            assert!(!log.contains("panicked"), "a thread of the gateway panicked: {log}");
+        }
+    }
+}
+
+/// The addresses that the gateway says it listens on, in order: mcp, health, admin.
+fn announced(stdout: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> Receiver<SocketAddr> {
+    let (sender, receiver) = channel();
+    let log = Arc::clone(log);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if let Some((_, url)) = line.split_once("http://")
+                && line.starts_with("  ")
+                && let Ok(address) = url.split('/').next().unwrap_or_default().parse()
+            {
+                let _ = sender.send(address);
+            }
+            log.lock().unwrap().push_str(&format!("{line}\n"));
+        }
+    });
+    receiver
+}
