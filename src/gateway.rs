@@ -144,6 +144,12 @@ pub enum StartError {
         /// What the kernel said.
         source: std::io::Error,
     },
+    /// TLS on the listeners is asked for.
+    #[error(
+        "SSL_ENABLED=true: this version does not serve TLS itself, and will not serve plain text in its place. Put a load balancer that \
+         does in front, and say so with TLS_TERMINATED_UPSTREAM=true"
+    )]
+    NoTls,
     /// A key file cannot be read or made.
     #[error(transparent)]
     Key(#[from] crate::control::keys::KeyError),
@@ -192,6 +198,9 @@ impl Gateway {
     /// # Errors
     /// [`StartError`].
     pub fn start(loaded: crate::settings::Loaded) -> Result<Self, StartError> {
+        if loaded.settings.tls.server.is_some() {
+            return Err(StartError::NoTls);
+        }
         let settings_json = effective_json(&loaded);
         let settings = Arc::new(loaded.settings);
         let cores = crate::sys::thread::usable_cores();

@@ -106,7 +106,14 @@ pub(crate) struct Answer<'u> {
     pub(crate) connection: Connection,
     /// Bytes of `connection.buf` that the head took.
     pub(crate) body_at: usize,
-    _in_flight: InFlight<'u>,
+    in_flight: Option<InFlight<'u>>,
+}
+
+impl Answer<'_> {
+    /// This is no call that is waited for any more, but a stream that stays.
+    pub(crate) fn release_in_flight(&mut self) {
+        self.in_flight = None;
+    }
 }
 
 struct InFlight<'u>(&'u Cell<u32>);
@@ -202,7 +209,7 @@ impl HttpUpstream {
                         };
                         (answer, head.len as usize)
                     };
-                    let answer = Answer { head, connection, body_at, _in_flight: in_flight };
+                    let answer = Answer { head, connection, body_at, in_flight: Some(in_flight) };
                     return (Ok(answer), request);
                 }
                 Err(Failure::Broken)

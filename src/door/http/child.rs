@@ -132,7 +132,7 @@ impl Connection {
                 break flow;
             }
             let wait_ms = bounds::SSE_KEEP_ALIVE_MS.min(if endless { u64::MAX } else { timeout_ms - silent_ms });
-            match self.wait_for_child(&mut handle, wait_ms, true).await {
+            match self.wait_for_child(&mut handle, wait_ms, endless).await {
                 Wait::Message(Some(ChildMessage::Message { bytes, last })) => {
                     silent_ms = 0;
                     self.put_message(call, index, &bytes);
@@ -141,8 +141,15 @@ impl Connection {
                         break self.end_events(call).await;
                     }
                 }
-                Wait::Message(_) => {
+                Wait::Message(ended) => {
                     outcome = Outcome::UpstreamError;
+                    if call.kind == Kind::Request {
+                        let reason = match ended {
+                            Some(ChildMessage::Gone { reason }) => reason,
+                            _ => Gone::Closed,
+                        };
+                        self.error_event(call, &format!("Upstream error: {reason}; whether the call was carried out is unknown"));
+                    }
                     break self.end_events(call).await;
                 }
                 Wait::Silent => {
@@ -164,7 +171,9 @@ impl Connection {
     }
 
     fn put_message(&mut self, call: &Call, index: usize, message: &[u8]) {
-        let event = [&b"event: message\ndata: "[..], message, b"\n\n"].concat();
+        // A CR is a blank to JSON and the end of a line to an event stream.
+        let mut event = [&b"event: message\ndata: "[..], message, b"\n\n"].concat();
+        event.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
         if !self.worker.upstreams.are_several() {
             return self.put_event(call, &event);
         }

@@ -105,7 +105,7 @@ impl Connection {
                 return answer::error(&mut self.output, 405, "Method not allowed", fields);
             }
             Early::NotAcceptable(text) => (406, *text),
-            Early::UnsupportedMediaType => (415, "Unsupported media type: Content-Type must be application/json"),
+            Early::UnsupportedMediaType => (415, "Unsupported media type: send application/json, in UTF-8, without Content-Encoding"),
         };
         self.worker.metrics.response(status);
         answer::error(&mut self.output, status, text, fields);
@@ -155,8 +155,10 @@ fn route(head: &RequestHead, buf: &[u8]) -> Result<Route, Early> {
 fn media_types(route: Route, head: &RequestHead, buf: &[u8]) -> Result<(), Early> {
     match route {
         Route::Post => {
-            let json = head.known.content_type.is_some_and(|span| is_type(span.of(buf), b"application/json"));
-            if !json {
+            // Another charset or a coding would let the upstream read another body than the one that is checked here.
+            let json = head.known.content_type.is_some_and(|span| is_json_in_utf8(span.of(buf)));
+            let coded = head.values(buf, b"content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity"));
+            if !json || coded {
                 return Err(Early::UnsupportedMediaType);
             }
             if !accepts(head, buf, b"application/json") || !accepts(head, buf, b"text/event-stream") {
@@ -171,6 +173,21 @@ fn media_types(route: Route, head: &RequestHead, buf: &[u8]) -> Result<(), Early
         _ => {}
     }
     Ok(())
+}
+
+/// Whether this is `application/json` without a charset, or with the only one that JSON is exchanged in (RFC 8259 §8.1).
+fn is_json_in_utf8(value: &[u8]) -> bool {
+    let charset_is_utf8 = |parameter: &[u8]| {
+        let parameter = parameter.trim_ascii();
+        let Some((name, charset)) = parameter.split_at_checked(7) else { return true };
+        if !name.eq_ignore_ascii_case(b"charset") {
+            return true;
+        }
+        let Some(charset) = charset.strip_prefix(b"=") else { return false };
+        let charset = charset.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(charset);
+        charset.eq_ignore_ascii_case(b"utf-8")
+    };
+    is_type(value, b"application/json") && value.split(|b| *b == b';').skip(1).all(charset_is_utf8)
 }
 
 /// Whether a media type with parameters is this type.
@@ -210,6 +227,19 @@ mod tests {
         assert!(is_type(b"Application/JSON; charset=utf-8", b"application/json"));
         assert!(!is_type(b"application/jsonp", b"application/json"));
         assert!(!is_type(b"", b"application/json"));
+        for (value, accepted) in [
+            (&b"application/json"[..], true),
+            (b"application/json; charset=utf-8", true),
+            (b"application/json;Charset=\"UTF-8\"", true),
+            (b"application/json; charset=utf-7", false),
+            (b"application/json; charset=utf-16", false),
+            (b"application/json; charset=latin1", false),
+            (b"application/json; charset=utf-8; charset=utf-7", false),
+            (b"application/json; charset = utf-7", false),
+            (b"text/json", false),
+        ] {
+            assert_eq!(is_json_in_utf8(value), accepted, "{}", String::from_utf8_lossy(value));
+        }
     }
 
     #[test]

@@ -106,7 +106,8 @@ async fn pump_child(worker: &Rc<Worker>, index: usize, child: usize, call: Child
     loop {
         match crate::worker::race(handle.recv(), sender.closed()).await {
             Some(Some(ChildMessage::Message { bytes, .. })) => {
-                let event = [&b"event: message\ndata: "[..], &bytes, b"\n\n"].concat();
+                let mut event = [&b"event: message\ndata: "[..], &bytes, b"\n\n"].concat();
+                event.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
                 if sender.send(piece(worker, index, &event)).await.is_err() {
                     return;
                 }
@@ -208,7 +209,7 @@ impl Connection {
                     if piece.acknowledges && std::mem::replace(&mut acknowledged, true) {
                         continue;
                     }
-                    if piece.ends {
+                    if piece.ends && call.method == Method::SubscriptionsListen {
                         // One upstream's stream has ended; the client's ends with the last of them.
                         last_response = Some(piece.bytes);
                         continue;

@@ -75,13 +75,14 @@ impl Connection {
         let limits = Limits { head_ms: (!endless).then(|| http.call_timeout_ms()) };
         let output = &mut self.output;
         let mut minted = None;
+        let mints = call.method == crate::rpc::Method::Initialize;
         let (result, _bytes) = {
             let watch = gone(&self.stream, &self.deadline, &mut self.input);
             http.exchange(&worker, bytes, &limits, watch, |head, buf| {
                 crate::wire::http1::write::status_line(output, super::relay::told_status(head.status));
                 super::answer::date(output);
                 crate::wire::http1::write::copy_response_fields(output, head, buf);
-                minted = head.mcp_session_id.map(|span| span.of(buf).to_vec());
+                minted = head.mcp_session_id.filter(|_| mints).map(|span| span.of(buf).to_vec());
             })
             .await
         };
@@ -104,8 +105,10 @@ impl Connection {
 
     /// Puts the sealed form of a session id that an upstream has just made into the answer's head.
     fn seal_session(&mut self, call: &Call, index: usize, id: &[u8]) -> bool {
-        if call.era == crate::rpc::Era::Modern {
-            return true; // 2026-07-28 has no sessions; what an upstream sends all the same is not passed on
+        // Servers repeat the id on every answer; the client has it since `initialize`, sealed together with those of the other
+        // upstreams. 2026-07-28 has no sessions.
+        if call.era == crate::rpc::Era::Modern || call.method != crate::rpc::Method::Initialize {
+            return true;
         }
         let Some(upstream) = self.worker.upstreams.get(index) else { return false };
         match self.seal([(upstream.tag, id)]) {

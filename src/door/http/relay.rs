@@ -104,6 +104,7 @@ impl Connection {
         status: u16,
     ) -> Flow {
         let Ok(decoder) = body_decoder(answer.head.framing) else { return Flow::Cut };
+        answer.connection.set_deadline(Some(http.call_timeout_ms()));
         let mut passage = Passage { decoder, raw: answer.body_at };
         let start = answer.body_at;
         let mut end = start;
@@ -122,8 +123,7 @@ impl Connection {
                 let watch = pin!(hung_up(&self.stream, &mut self.input));
                 answer.connection.read_watched(watch).await
             };
-            if let Err(failure) = ended(read, &mut passage) {
-                let failure = if answer.connection.has_expired() { Failure::Timeout } else { failure };
+            if let Err(failure) = ended(read, answer.connection.has_expired(), &mut passage) {
                 return self.fail_relay(call, failure).await;
             }
         }
@@ -167,8 +167,7 @@ impl Connection {
             }
             _ => {
                 // HTTP/1.0 knows no chunks: the end of the connection is the end of the body.
-                write::field(&mut self.output, "Connection", b"close");
-                call.keep_alive = false;
+                self.say_close(call);
                 false
             }
         };
@@ -203,11 +202,12 @@ impl Connection {
                 break (Outcome::Cancelled, Flow::Cut);
             }
             let mut end = 0;
-            let step =
-                ended(read, &mut passage).and_then(|()| gather(&mut passage, &mut answer.connection.buf, &mut end));
-            if step.is_err() {
+            let step = ended(read, answer.connection.has_expired(), &mut passage)
+                .and_then(|()| gather(&mut passage, &mut answer.connection.buf, &mut end));
+            if let Err(failure) = step {
                 // The head is out: cutting the connection is the only way left to say that this was not all.
-                break (Outcome::UpstreamError, Flow::Cut);
+                let timed_out = failure == Failure::Timeout;
+                break (if timed_out { Outcome::Timeout } else { Outcome::UpstreamError }, Flow::Cut);
             }
             range = 0..end;
         };
@@ -228,6 +228,10 @@ impl Connection {
         let Ok(decoder) = body_decoder(answer.head.framing) else { return Flow::Cut };
         let endless = call.method == Method::SubscriptionsListen || call.kind != Kind::Request;
         self.begin_events(call);
+        if endless {
+            // Not a call: it must not keep calls from being made for as long as a client listens.
+            answer.release_in_flight();
+        }
         let mut passage = Passage { decoder, raw: answer.body_at };
         answer.connection.buf.drain(..answer.body_at);
         passage.raw = 0;
@@ -259,18 +263,19 @@ impl Connection {
                 break flow;
             }
             answer.connection.set_deadline((!endless).then(|| http.call_timeout_ms()));
-            match self.read_event_bytes(call.chunked, &mut answer).await {
-                Wait::Read(read) => {
-                    if read.is_err() && answer.connection.has_expired() {
+            match self.read_event_bytes(call.chunked, endless, &mut answer).await {
+                Wait::Read(read) => match ended(read, answer.connection.has_expired(), &mut passage) {
+                    Ok(()) => {}
+                    Err(Failure::Timeout) => {
                         outcome = outcome.or(Some(Outcome::Timeout));
                         self.time_out_event(call);
                         break self.end_events(call).await;
                     }
-                    if ended(read, &mut passage).is_err() {
+                    Err(_) => {
                         outcome = outcome.or(Some(Outcome::UpstreamError));
                         break Flow::Cut;
                     }
-                }
+                },
                 Wait::Drain => break self.end_events(call).await,
                 Wait::Gone | Wait::KeepAlive => break Flow::Cut,
             }
@@ -278,7 +283,12 @@ impl Connection {
         if passage.decoder.is_done() && answer.head.keep_alive && passage.raw == answer.connection.buf.len() {
             http.give_back(&self.worker, answer.connection);
         }
-        let outcome = outcome.unwrap_or(if flow == Flow::Cut { Outcome::Cancelled } else { Outcome::Ok });
+        let outcome = outcome.unwrap_or(match flow {
+            Flow::Cut => Outcome::Cancelled,
+            // A server may end the stream before its answer (2025-11-25, polling): the answer comes on another stream.
+            _ if call.method == Method::ToolsCall => Outcome::UpstreamError,
+            _ => Outcome::Ok,
+        });
         self.finish(call, outcome, 200);
         if call.keep_alive { flow } else { flow.then_close() }
     }
@@ -288,11 +298,18 @@ impl Connection {
         if call.chunked {
             write::field(&mut self.output, "Transfer-Encoding", b"chunked");
         } else {
-            write::field(&mut self.output, "Connection", b"close");
-            call.keep_alive = false;
+            self.say_close(call);
         }
         write::field(&mut self.output, "X-Accel-Buffering", b"no");
         write::end_head(&mut self.output);
+    }
+
+    /// Announces, once, that the connection closes after this answer.
+    fn say_close(&mut self, call: &mut Call) {
+        if call.keep_alive {
+            write::field(&mut self.output, "Connection", b"close");
+            call.keep_alive = false;
+        }
     }
 
     /// Ends an event stream in good order.
@@ -330,8 +347,8 @@ impl Connection {
             splitter.next_event(buf.get(taken..*end).unwrap_or_default()).map_err(|_| Failure::Broken)?
         {
             let event = buf.get(taken..taken + span.end as usize).unwrap_or_default();
-            if call.method == Method::ToolsCall {
-                *outcome = self.event_outcome(event).or(*outcome);
+            if matches!(call.method, Method::ToolsCall | Method::ToolsList) {
+                *outcome = self.event_outcome(call, index, event).or(*outcome);
             }
             if self.worker.upstreams.are_several() {
                 let mut rewritten = Vec::with_capacity(event.len() + 32);
@@ -350,7 +367,7 @@ impl Connection {
     }
 
     /// The outcome of a call, where this event carries its response.
-    fn event_outcome(&self, raw: &[u8]) -> Option<Outcome> {
+    fn event_outcome(&self, call: &Call, index: usize, raw: &[u8]) -> Option<Outcome> {
         if raw.len() > bounds::MAX_INSPECTED_ANSWER_BYTES {
             return None;
         }
@@ -359,6 +376,9 @@ impl Connection {
         scratch.insert.clear();
         let data = read_event(raw, &mut scratch.insert).data?;
         let envelope = scratch.parser.parse(data).ok()?;
+        if call.method == Method::ToolsList && envelope.kind == Kind::Response {
+            self.worker.upstreams.learn_tools(index, &envelope, data);
+        }
         match envelope.kind {
             Kind::ErrorResponse => Some(Outcome::RpcError),
             Kind::Response if envelope.result_is_error => Some(Outcome::ToolError),
@@ -368,15 +388,20 @@ impl Connection {
     }
 
     pub(super) fn time_out_event(&mut self, call: &Call) {
-        let mut event = b"event: message\ndata: ".to_vec();
         let text = "Upstream error: the upstream did not answer in time; whether the call was carried out is unknown";
+        self.error_event(call, text);
+    }
+
+    /// Puts the error that answers a call into its event stream.
+    pub(super) fn error_event(&mut self, call: &Call, text: &str) {
+        let mut event = b"event: message\ndata: ".to_vec();
         crate::rpc::reply::error(&mut event, call.id(&self.notes), -32001, text, None);
         event.extend_from_slice(b"\n\n");
         self.put_event(call, &event);
     }
 
     /// Waits for more of a stream, sending keep-alive comments meanwhile. The pending read is never dropped.
-    async fn read_event_bytes(&mut self, chunked: bool, answer: &mut Answer<'_>) -> Wait {
+    async fn read_event_bytes(&mut self, chunked: bool, endless: bool, answer: &mut Answer<'_>) -> Wait {
         let fd = answer.connection.stream.fd();
         let mut read = pin!(answer.connection.read());
         loop {
@@ -392,7 +417,8 @@ impl Connection {
                     if hung_up.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Wait::Gone);
                     }
-                    if draining.as_mut().poll(cx).is_ready() {
+                    // A call is given its time to end (DRAIN_TIMEOUT); a stream without an end of its own is not.
+                    if endless && draining.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Wait::Drain);
                     }
                     silent.as_mut().poll(cx).map(|()| Wait::KeepAlive)
@@ -489,9 +515,14 @@ fn gather(passage: &mut Passage, buf: &mut Vec<u8>, end: &mut usize) -> Result<(
 }
 
 /// Turns the end of the transport into the end of the body, where the framing allows that.
-fn ended(read: Result<usize, Failure>, passage: &mut Passage) -> Result<(), Failure> {
-    match read? {
-        0 => passage.decoder.finish().map_err(|error| Failure::Bad(error.into())),
+///
+/// Our own cut ends a plain connection like the peer would: a deadline that has expired is looked at first, or a truncated body
+/// that runs until the connection closes would look whole.
+fn ended(read: Result<usize, Failure>, expired: bool, passage: &mut Passage) -> Result<(), Failure> {
+    match read {
+        Err(Failure::Broken) | Ok(0) if expired => Err(Failure::Timeout),
+        Err(failure) => Err(failure),
+        Ok(0) => passage.decoder.finish().map_err(|error| Failure::Bad(error.into())),
         _ => Ok(()),
     }
 }
