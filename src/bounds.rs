@@ -50,8 +50,8 @@ pub const FAN_OUT_TIMEOUT_MS: u64 = 5_000;
 /// Tools (prompts, resources) of one upstream whose owner is remembered.
 pub const MAX_CATALOG_ENTRIES: usize = 10_000;
 
-/// How long the tools of an upstream are taken as known.
-pub const CATALOG_TTL_MS: u64 = 60_000;
+/// How soon after the last time all upstreams are asked for their lists because of a name that nobody is known to have.
+pub const LOOK_AGAIN_MS: u64 = 2_000;
 
 /// Connections waiting to be accepted, a worker.
 pub const ACCEPT_BACKLOG: i32 = 1024;

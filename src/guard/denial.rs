@@ -62,7 +62,7 @@ impl Denial {
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken => Tell::Http(401),
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
-            Self::AuditUnavailable => Tell::Rpc { status: 503, code: -32003 },
+            Self::AuditUnavailable => Tell::Rpc { status: 503, code: -32603 },
         }
     }
 

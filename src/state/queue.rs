@@ -67,20 +67,29 @@ pub struct EventQueue {
     /// Events in the ring plus reservations; never over the capacity, so a reserved push cannot fail.
     taken: AtomicUsize,
     refused: AtomicU64,
+    /// Room that plain pushes leave: what strangers can cause without end (failed authentications, refusals) must not
+    /// keep calls from being recorded, and so from being made.
+    kept_for_reservations: usize,
     bell: Arc<Bell>,
 }
 
 impl EventQueue {
-    /// A queue of [`QUEUE_CAPACITY`] events whose pushes ring `bell`.
+    /// A queue of [`QUEUE_CAPACITY`] events whose pushes ring `bell`; a quarter is kept for reservations.
     #[must_use]
     pub fn new(bell: Arc<Bell>) -> Self {
-        Self::with_capacity(QUEUE_CAPACITY, bell)
+        Self { kept_for_reservations: QUEUE_CAPACITY / 4, ..Self::with_capacity(QUEUE_CAPACITY, bell) }
     }
 
-    /// A queue of `capacity` events (at least 1).
+    /// A queue of `capacity` events (at least 1), none of it kept.
     #[must_use]
     pub fn with_capacity(capacity: usize, bell: Arc<Bell>) -> Self {
-        Self { ring: ArrayQueue::new(capacity.max(1)), taken: AtomicUsize::new(0), refused: AtomicU64::new(0), bell }
+        Self {
+            ring: ArrayQueue::new(capacity.max(1)),
+            taken: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
+            kept_for_reservations: 0,
+            bell,
+        }
     }
 
     /// Queues an event.
@@ -88,7 +97,7 @@ impl EventQueue {
     /// # Errors
     /// [`QueueFull`] when events and reservations fill the queue; the refusal is counted.
     pub fn push(&self, event: Event) -> Result<(), QueueFull> {
-        self.take_room()?;
+        self.take_room(self.ring.capacity() - self.kept_for_reservations)?;
         self.put(event);
         Ok(())
     }
@@ -98,7 +107,7 @@ impl EventQueue {
     /// # Errors
     /// [`QueueFull`] as for [`EventQueue::push`].
     pub fn reserve(self: &Arc<Self>) -> Result<Reservation, QueueFull> {
-        self.take_room()?;
+        self.take_room(self.ring.capacity())?;
         Ok(Reservation { queue: Some(Arc::clone(self)) })
     }
 
@@ -127,9 +136,8 @@ impl EventQueue {
         self.ring.is_empty()
     }
 
-    fn take_room(&self) -> Result<(), QueueFull> {
-        let capacity = self.ring.capacity();
-        let taken = self.taken.fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n < capacity).then_some(n + 1));
+    fn take_room(&self, limit: usize) -> Result<(), QueueFull> {
+        let taken = self.taken.fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n < limit).then_some(n + 1));
         match taken {
             Ok(_) => Ok(()),
             Err(_) => {

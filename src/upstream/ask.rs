@@ -18,6 +18,8 @@ use crate::worker::timers::OnExpiry;
 pub(crate) struct Asked {
     /// The JSON-RPC response; empty where none was due.
     pub(crate) response: Vec<u8>,
+    /// The HTTP status it came under; 200 from a stdio server.
+    pub(crate) status: u16,
     /// The session that the upstream has opened, as it stands in a sealed id.
     pub(crate) session: Option<Vec<u8>>,
 }
@@ -43,17 +45,22 @@ pub(crate) async fn ask(
                 let message = crate::worker::race(handle.recv(), timer.expired()).await;
                 match message {
                     Some(Some(ChildMessage::Message { bytes, last: true })) => {
-                        return Ok(Asked { response: bytes, session: None });
+                        return Ok(Asked { response: bytes, status: 200, session: None });
                     }
                     // Progress and the like: there is nobody to tell.
                     Some(Some(ChildMessage::Message { last: false, .. })) => {}
                     Some(Some(ChildMessage::Initialized { session, bytes })) => {
-                        return Ok(Asked { response: bytes, session: Some(session.0.to_be_bytes().to_vec()) });
+                        return Ok(Asked {
+                            response: bytes,
+                            status: 200,
+                            session: Some(session.0.to_be_bytes().to_vec()),
+                        });
                     }
                     Some(Some(ChildMessage::Accepted)) => return Ok(Asked::default()),
-                    Some(Some(ChildMessage::SessionUnknown | ChildMessage::Gone { .. }) | None) => {
-                        return Err(Failure::Broken);
+                    Some(Some(ChildMessage::SessionUnknown)) => {
+                        return Ok(Asked { status: 404, ..Asked::default() });
                     }
+                    Some(Some(ChildMessage::Gone { .. }) | None) => return Err(Failure::Broken),
                     None => {
                         handle.set_cancel_on_drop(true);
                         return Err(Failure::Timeout);
@@ -67,21 +74,21 @@ pub(crate) async fn ask(
 
 async fn ask_http(worker: &Rc<Worker>, http: &HttpUpstream, bytes: Vec<u8>, timeout_ms: u64) -> Result<Asked, Failure> {
     let mut session = None;
-    let limits = Limits { head_ms: Some(timeout_ms) };
+    let limits = Limits { head_ms: Some(timeout_ms), repeatable: false };
     let (answer, _) = http
         .exchange(worker, bytes, &limits, std::future::pending(), |head, buf| {
             session = head.mcp_session_id.map(|span| span.of(buf).to_vec());
         })
         .await;
     let answer = answer?;
+    let status = answer.head.status;
     let response = match answer.head.content {
         Content::EventStream => response_event(worker, http, answer).await?,
-        _ if (400..600).contains(&answer.head.status) && answer.head.content != Content::Json => {
-            return Err(Failure::Broken);
-        }
+        // What an error says to a browser is no answer; its status is.
+        _ if status != 200 && answer.head.content != Content::Json => Vec::new(),
         _ => whole_body(worker, http, answer).await?,
     };
-    Ok(Asked { response, session })
+    Ok(Asked { response, status, session })
 }
 
 async fn whole_body(worker: &Rc<Worker>, http: &HttpUpstream, mut answer: Answer<'_>) -> Result<Vec<u8>, Failure> {
@@ -107,8 +114,11 @@ async fn whole_body(worker: &Rc<Worker>, http: &HttpUpstream, mut answer: Answer
         answer.connection.buf.drain(..at);
         at = 0;
         if answer.connection.read().await? == 0 {
+            if answer.connection.has_expired() {
+                return Err(Failure::Timeout);
+            }
             decoder.finish().map_err(BadUpstream::from)?;
-            break;
+            return Ok(body);
         }
     }
     if answer.head.keep_alive && at == answer.connection.buf.len() {
@@ -120,7 +130,7 @@ async fn whole_body(worker: &Rc<Worker>, http: &HttpUpstream, mut answer: Answer
 /// The response out of an event stream; what precedes it has nobody to go to.
 async fn response_event(worker: &Rc<Worker>, http: &HttpUpstream, mut answer: Answer<'_>) -> Result<Vec<u8>, Failure> {
     let mut decoder = body_decoder(answer.head.framing)?;
-    let mut splitter = Splitter::new(bounds::MAX_HELD_ANSWER_BYTES);
+    let mut splitter = Splitter::new(worker.limits.get().max_held_bytes);
     let mut decoded = Vec::new();
     let mut response = None;
     answer.connection.buf.drain(..answer.body_at);
@@ -157,8 +167,7 @@ async fn response_event(worker: &Rc<Worker>, http: &HttpUpstream, mut answer: An
         answer.connection.buf.drain(..at);
         at = 0;
         if answer.connection.read().await? == 0 {
-            decoder.finish().map_err(BadUpstream::from)?;
-            return Err(Failure::Broken);
+            return Err(if answer.connection.has_expired() { Failure::Timeout } else { Failure::Broken });
         }
     }
 }

@@ -7,7 +7,8 @@
 //! again would lose it. What decides is whether the upstream's kernel ever took the request: a socket that is already closed
 //! answers data with a reset and acknowledges nothing. So a request is sent again, on a fresh connection, only when the
 //! failed one had been used before, no byte of an answer came, and TCP says that no byte of the request was
-//! acknowledged. In every other case the caller is told that the outcome is unknown.
+//! acknowledged, or the request is one that may be repeated (a list, a read). In every other case the caller is told that the
+//! outcome is unknown. An upstream that announces how long it keeps idle connections (`Keep-Alive: timeout=N`) is believed.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -89,6 +90,9 @@ pub(crate) struct Connection {
     deadline: Deadline,
     pub(crate) stream: Stream,
     pub(crate) buf: Vec<u8>,
+    /// How long it may be idle: what the upstream says of itself (`Keep-Alive: timeout=N`), with a second to spare.
+    idle_limit_ms: u64,
+    answered: bool,
 }
 
 /// The head of an answer, reduced to what the relay needs.
@@ -128,6 +132,8 @@ impl Drop for InFlight<'_> {
 pub(crate) struct Limits {
     /// Milliseconds until the head of the answer must be there; `None` for streams that stay silent by nature.
     pub(crate) head_ms: Option<u64>,
+    /// Sending it twice does no harm (RFC 9110 §9.2.2): lists and reads.
+    pub(crate) repeatable: bool,
 }
 
 impl HttpUpstream {
@@ -200,6 +206,12 @@ impl HttpUpstream {
                             Err(bad) => return (Err(bad.into()), request),
                         }
                         let head = &scratch.response;
+                        if !std::mem::replace(&mut connection.answered, true)
+                            && let Some(seconds) = announced_idle_s(head, &connection.buf)
+                        {
+                            let spare_ms = seconds.saturating_sub(1).saturating_mul(1000);
+                            connection.idle_limit_ms = spare_ms.min(bounds::UPSTREAM_IDLE_MS);
+                        }
                         on_head(head, &connection.buf);
                         let answer = AnswerHead {
                             status: head.status,
@@ -213,7 +225,10 @@ impl HttpUpstream {
                     return (Ok(answer), request);
                 }
                 Err(Failure::Broken)
-                    if reused && connection.buf.is_empty() && never_taken(&connection.stream, sent_before) =>
+                    if reused
+                        && !fresh
+                        && connection.buf.is_empty()
+                        && (limits.repeatable || never_taken(&connection.stream, sent_before)) =>
                 {
                     worker.metrics.upstream_retries.inc();
                     fresh = true;
@@ -263,9 +278,11 @@ impl HttpUpstream {
     /// A connection to send on: an idle one that is still open, else a new one. The flag says which.
     async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Connection, bool), Failure> {
         let mut next = if fresh { None } else { self.idle.borrow_mut().pop() };
+        let now_ms = worker.timers.now_ms();
         while let Some(idle) = next {
+            let is_fresh = now_ms.saturating_sub(idle.since_ms) < idle.connection.idle_limit_ms;
             // Bytes that nobody asked for are as bad as an end: the next answer would be theirs.
-            if socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet {
+            if is_fresh && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet {
                 worker.metrics.upstream_reuses.inc();
                 return Ok((idle.connection, true));
             }
@@ -310,7 +327,7 @@ impl HttpUpstream {
                 Stream::Tls(Box::new(TlsStream::connect(tcp, config.clone(), name).await?))
             }
         };
-        Ok(Connection { deadline, stream, buf: Vec::new() })
+        Ok(Connection { deadline, stream, buf: Vec::new(), idle_limit_ms: bounds::UPSTREAM_IDLE_MS, answered: false })
     }
 
     /// Takes a connection back whose answer has been read to its end, with nothing behind it.
@@ -328,7 +345,7 @@ impl HttpUpstream {
     /// Closes connections that have been idle for long or that the upstream has closed; called from the worker's tick.
     pub(crate) fn sweep(&self, now_ms: u64) {
         self.idle.borrow_mut().retain(|idle| {
-            now_ms.saturating_sub(idle.since_ms) < bounds::UPSTREAM_IDLE_MS
+            now_ms.saturating_sub(idle.since_ms) < idle.connection.idle_limit_ms
                 && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet
         });
     }
@@ -390,6 +407,13 @@ impl Connection {
         }
         result.map_err(|_| Failure::Broken)
     }
+}
+
+/// The seconds that `Keep-Alive: timeout=N` announces.
+fn announced_idle_s(head: &ResponseHead, buf: &[u8]) -> Option<u64> {
+    let value = head.fields.iter().find(|field| field.name.of(buf).eq_ignore_ascii_case(b"keep-alive"))?.value.of(buf);
+    let value = std::str::from_utf8(value).ok()?;
+    value.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse().ok())
 }
 
 /// Whether no byte of what was sent after `sent_before` was ever acknowledged. The SYN counts as one byte.

@@ -3,13 +3,10 @@
 //! Members of lists are spliced byte for byte; only a name that several upstreams have is replaced. What the gateway must
 //! compose itself (capabilities, instructions) is small and goes through serde_json.
 
-use std::collections::HashMap;
-
 use serde_json::{Map, Value, json};
 
 use super::Upstreams;
 use super::outgoing::Edits;
-use super::route::SEPARATOR;
 use crate::rpc::list::{self, Item, ListKind};
 use crate::rpc::{Envelope, Era, Kind, Parser, reply};
 
@@ -65,59 +62,39 @@ pub(crate) fn merge_lists(
             }));
         }
     }
-    let owners = owners(&members);
-    let renames = matches!(kind, ListKind::Tools | ListKind::Prompts);
+    let names: Vec<String> = upstreams.iter().map(|(_, upstream)| upstream.name.clone()).collect();
+    for listing in listings {
+        let own_names = members.iter().filter(|member| member.upstream == listing.upstream).map(|m| m.own.clone());
+        upstreams.directory.learn(kind, listing.upstream, own_names);
+    }
+    upstreams.directory.publish(kind, &names);
     let mut result = Vec::with_capacity(members.iter().map(|m| m.item.span.len() as usize + 32).sum::<usize>() + 64);
     result.extend_from_slice(b"{\"");
     result.extend_from_slice(list_key(kind).as_bytes());
     result.extend_from_slice(b"\":[");
-    let mut published = Vec::new();
     let mut first = true;
-    for member in &members {
-        let collides = owners.get(member.own.as_str()).is_some_and(|owner| *owner == Owner::Several);
-        // A resource is its URI: the first upstream to list it has it.
-        if collides && !renames && published.iter().any(|(shown, ..): &(String, usize, String)| *shown == member.own) {
-            continue;
+    for listing in listings {
+        let shown = upstreams.directory.shown(kind, listing.upstream);
+        for member in members.iter().filter(|member| member.upstream == listing.upstream) {
+            // What is not shown is another upstream's: a resource that was listed before.
+            let shown = match shown.get(member.own.as_str()) {
+                Some(shown) => shown.as_ref(),
+                None if kind == ListKind::ResourceTemplates => member.own.as_str(),
+                None => continue,
+            };
+            if !std::mem::take(&mut first) {
+                result.push(b',');
+            }
+            put_member(member, shown, &mut result);
         }
-        if !std::mem::take(&mut first) {
-            result.push(b',');
-        }
-        let shown = match upstreams.get(member.upstream) {
-            Some(upstream) if collides && renames => format!("{}{SEPARATOR}{}", upstream.name, member.own),
-            _ => member.own.clone(),
-        };
-        put_member(member, &shown, &mut result);
-        published.push((shown, member.upstream, member.own.clone()));
     }
     result.push(b']');
     if era == Era::Modern {
-        hints.put(&mut result);
+        hints.put(&mut result, listings.len() == names.len());
         put_modern(&mut result);
     }
     result.push(b'}');
-    upstreams.directory.publish(kind, published);
     result
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    One(usize),
-    Several,
-}
-
-fn owners<'m>(members: &'m [Member<'_>]) -> HashMap<&'m str, Owner> {
-    let mut owners = HashMap::new();
-    for member in members {
-        owners
-            .entry(member.own.as_str())
-            .and_modify(|owner| {
-                if *owner != Owner::One(member.upstream) {
-                    *owner = Owner::Several;
-                }
-            })
-            .or_insert(Owner::One(member.upstream));
-    }
-    owners
 }
 
 fn put_member(member: &Member<'_>, shown: &str, out: &mut Vec<u8>) {
@@ -132,7 +109,9 @@ fn put_member(member: &Member<'_>, shown: &str, out: &mut Vec<u8>) {
     let key = member.item.key.span;
     let mut edits = Edits::default();
     edits.replace(crate::rpc::Span::new(key.start - span.start, key.end - span.start), spelled);
-    edits.apply(whole, out);
+    if edits.apply(whole, out).is_err() {
+        out.extend_from_slice(whole);
+    }
 }
 
 /// `ttlMs` and `cacheScope` of a merged list (2026-07-28): the shortest life, and private if any part is.
@@ -152,10 +131,11 @@ impl CacheHints {
         self.any = true;
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
+    /// A list that lacks an upstream's part is good for this once.
+    fn put(&self, out: &mut Vec<u8>, complete: bool) {
         out.extend_from_slice(b",\"ttlMs\":");
-        reply::push_u64(out, self.ttl_ms.unwrap_or(0));
-        let private = self.private || !self.any;
+        reply::push_u64(out, self.ttl_ms.filter(|_| complete).unwrap_or(0));
+        let private = self.private || !self.any || !complete;
         out.extend_from_slice(if private { b",\"cacheScope\":\"private\"" } else { b",\"cacheScope\":\"public\"" });
     }
 }

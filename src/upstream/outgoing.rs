@@ -32,6 +32,11 @@ pub(crate) struct Edits {
 }
 
 impl Edits {
+    /// The upstream's own name of what the message acts on, where the client's differs.
+    pub(crate) fn renamed(&self) -> Option<&str> {
+        self.renamed.as_deref()
+    }
+
     /// Says that the name the message acts on is now this one.
     pub(crate) fn rename(&mut self, own: String) {
         self.renamed = Some(own);
@@ -52,15 +57,16 @@ impl Edits {
     }
 
     /// Appends the message with all edits made.
-    pub(crate) fn apply(&self, raw: &[u8], out: &mut Vec<u8>) {
+    ///
+    /// # Errors
+    /// [`Unsendable::Edits`]; nothing was appended.
+    pub(crate) fn apply(&self, raw: &[u8], out: &mut Vec<u8>) -> Result<(), Unsendable> {
         if self.edits.is_empty() {
             out.extend_from_slice(raw);
-            return;
+            return Ok(());
         }
         let borrowed: Vec<(Span, &[u8])> = self.edits.iter().map(|(span, with)| (*span, with.as_slice())).collect();
-        // The edits come from the envelope of this very message, in order and without overlap.
-        let applied = splice::splice(raw, &borrowed, out);
-        debug_assert!(applied.is_ok());
+        splice::splice(raw, &borrowed, out).map_err(|_| Unsendable::Edits)
     }
 
     /// By how many bytes the message grows; negative where it shrinks.
@@ -76,7 +82,7 @@ impl Upstream {
         message: &Message<'_>,
         session: Option<&Session>,
         edits: &Edits,
-    ) -> Result<Outgoing, MissingSession> {
+    ) -> Result<Outgoing, Unsendable> {
         let session_id = session.and_then(|session| session.part(self.tag));
         match &self.kind {
             UpstreamKind::Http(http) => {
@@ -86,7 +92,7 @@ impl Upstream {
                 self.copy_fields(&mut out, message.head, message.head_bytes, edits);
                 write::field_decimal(&mut out, "Content-Length", len);
                 write::end_head(&mut out);
-                edits.apply(message.raw, &mut out);
+                edits.apply(message.raw, &mut out)?;
                 Ok(Outgoing::Http(out))
             }
             UpstreamKind::Child(_) => self.child_call(message, session_id, edits).map(Outgoing::Child),
@@ -101,7 +107,7 @@ impl Upstream {
         message: &HeadOnly<'_>,
         session: Option<&Session>,
         principal: &Principal,
-    ) -> Result<Outgoing, MissingSession> {
+    ) -> Result<Outgoing, Unsendable> {
         self.bodiless_resumed(method, kind, message, session, principal, None)
     }
 
@@ -114,7 +120,7 @@ impl Upstream {
         session: Option<&Session>,
         principal: &Principal,
         last_event_id: Option<&[u8]>,
-    ) -> Result<Outgoing, MissingSession> {
+    ) -> Result<Outgoing, Unsendable> {
         let part = session.and_then(|session| session.part(self.tag));
         match &self.kind {
             UpstreamKind::Http(http) => {
@@ -132,7 +138,7 @@ impl Upstream {
             UpstreamKind::Child(_) => Ok(Outgoing::Child(ChildCall {
                 raw: Vec::new(),
                 parts: Parts::default(),
-                session: Some(part.and_then(parse_session).ok_or(MissingSession)?),
+                session: Some(part.and_then(parse_session).ok_or(Unsendable::MissingSession)?),
                 kind,
                 principal: principal.short_tag(),
                 cancel_on_drop: false,
@@ -178,7 +184,13 @@ impl Upstream {
             UpstreamKind::Http(http) => {
                 let mut out = Vec::with_capacity(own.fields.len() + body.len() + 256);
                 self.put_head(&mut out, http, b"POST", own.session);
-                out.extend_from_slice(own.fields);
+                // The lines were copied for all upstreams; those that this one's policy replaces do not go there.
+                for line in own.fields.split_inclusive(|b| *b == b'\n') {
+                    let name = line.split(|b| *b == b':').next().unwrap_or_default();
+                    if !self.replaced_fields.iter().any(|stop| name.eq_ignore_ascii_case(stop.as_bytes())) {
+                        out.extend_from_slice(line);
+                    }
+                }
                 write::field_decimal(&mut out, "Content-Length", body.len() as u64);
                 write::end_head(&mut out);
                 out.extend_from_slice(body);
@@ -209,15 +221,15 @@ impl Upstream {
         message: &Message<'_>,
         session_id: Option<&[u8]>,
         edits: &Edits,
-    ) -> Result<ChildCall, MissingSession> {
+    ) -> Result<ChildCall, Unsendable> {
         let mut raw = Vec::with_capacity(message.raw.len() + 64);
-        edits.apply(message.raw, &mut raw);
+        edits.apply(message.raw, &mut raw)?;
         let envelope = message.envelope;
         let legacy = matches!(message.era, Era::Legacy(_));
         let kind = call_kind(envelope, legacy);
         let session = session_id.and_then(parse_session);
         if legacy && kind != CallKind::Initialize && session.is_none() {
-            return Err(MissingSession);
+            return Err(Unsendable::MissingSession);
         }
         let shifted = |span: Option<Span>| span.map(|span| edits.shift(span)).map(|s| s.start as usize..s.end as usize);
         let parts = Parts {
@@ -269,9 +281,14 @@ fn put_name(out: &mut Vec<u8>, name: &str) {
     }
 }
 
-/// The client must initialize first: its message belongs to a session that it did not name.
+/// Why a message cannot be sent to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct MissingSession;
+pub(crate) enum Unsendable {
+    /// The client must initialize first: its message belongs to a session that it did not name.
+    MissingSession,
+    /// The splices do not fit the message; what would be sent is not what was checked.
+    Edits,
+}
 
 /// A request of which there is only a head.
 pub(crate) struct HeadOnly<'a> {

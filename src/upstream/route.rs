@@ -7,7 +7,7 @@
 //! A tool whose name several upstreams have is listed as `UPSTREAM__NAME` for each of them; such a name is
 //! understood at any time, listed or not, so that a call does not depend on which upstreams were up when the list was made.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 use super::outgoing::Edits;
@@ -89,10 +89,19 @@ impl Unroutable {
 /// The upstream that has a name, and what the name is there.
 type Owned = (usize, Box<str>);
 
+/// What one upstream has listed, in its order.
+type OwnNames = Vec<Box<str>>;
+
 /// Whose a listed name is.
+///
+/// What each upstream has listed last stays known while it is down: its calls fail then, rather than go to another upstream
+/// that has a tool of the same name.
 #[derive(Default)]
 pub(crate) struct Directory {
+    known: RefCell<HashMap<(Listed, usize), OwnNames>>,
     names: RefCell<HashMap<(Listed, Box<str>), Owned>>,
+    /// When lists were last asked for because of a name that nobody had, milliseconds of the worker's clock plus one.
+    looked_at_ms: Cell<u64>,
 }
 
 /// The lists whose names are looked up.
@@ -104,14 +113,59 @@ enum Listed {
 }
 
 impl Directory {
-    /// Replaces what is known of one list: the names as clients see them, and for each the upstream and its own name.
-    pub(crate) fn publish(&self, kind: ListKind, entries: impl IntoIterator<Item = (String, usize, String)>) {
+    /// Takes note of what an upstream lists now.
+    pub(crate) fn learn(&self, kind: ListKind, upstream: usize, own_names: impl Iterator<Item = String>) {
         let Some(listed) = listed(kind) else { return };
+        let own_names = own_names.take(bounds::MAX_CATALOG_ENTRIES).map(String::into_boxed_str).collect();
+        self.known.borrow_mut().insert((listed, upstream), own_names);
+    }
+
+    /// Decides anew under which name each known member of a list is shown, and publishes it: its own, or, where several have it or it could be
+    /// taken for a prefixed one, with its upstream's name in front. A resource is its URI: the first upstream has it.
+    pub(crate) fn publish(&self, kind: ListKind, upstreams: &[String]) {
+        let Some(listed) = listed(kind) else { return };
+        let known = self.known.borrow();
+        let mut owners: HashMap<&str, usize> = HashMap::new();
+        let all = || {
+            (0..upstreams.len()).flat_map(|upstream| {
+                let names = known.get(&(listed, upstream)).map_or(&[][..], Vec::as_slice);
+                names.iter().map(move |own| (upstream, own))
+            })
+        };
+        for (_, own) in all() {
+            *owners.entry(own).or_default() += 1;
+        }
         let mut names = self.names.borrow_mut();
         names.retain(|(of, _), _| *of != listed);
-        for (shown, upstream, own) in entries.into_iter().take(bounds::MAX_CATALOG_ENTRIES) {
-            names.insert((listed, shown.into()), (upstream, own.into()));
+        for (upstream, own) in all() {
+            let several = owners.get(own.as_ref()).is_some_and(|count| *count > 1);
+            let shown = if listed != Listed::Resource && (several || looks_prefixed(own, upstreams)) {
+                let name = upstreams.get(upstream).map_or("", String::as_str);
+                format!("{name}{SEPARATOR}{own}").into_boxed_str()
+            } else {
+                own.clone()
+            };
+            names.entry((listed, shown)).or_insert_with(|| (upstream, own.clone()));
         }
+    }
+
+    /// The names under which an upstream's members are shown, by their own.
+    pub(crate) fn shown(&self, kind: ListKind, upstream: usize) -> HashMap<Box<str>, Box<str>> {
+        let Some(listed) = listed(kind) else { return HashMap::new() };
+        let names = self.names.borrow();
+        let mine = names.iter().filter(|((of, _), (owner, _))| *of == listed && *owner == upstream);
+        mine.map(|((_, shown), (_, own))| (own.clone(), shown.clone())).collect()
+    }
+
+    /// Whether an unknown name is worth asking all upstreams again: not more often than [`bounds::LOOK_AGAIN_MS`], or a client that makes
+    /// names up could have every upstream asked for every call.
+    pub(crate) fn may_look_again(&self, now_ms: u64) -> bool {
+        let last = self.looked_at_ms.get();
+        let may = last == 0 || now_ms + 1 >= last + bounds::LOOK_AGAIN_MS;
+        if may {
+            self.looked_at_ms.set(now_ms + 1);
+        }
+        may
     }
 
     fn find(&self, listed: Listed, shown: &str) -> Option<(usize, String)> {
@@ -119,6 +173,13 @@ impl Directory {
         let (upstream, own) = names.get(&(listed, Box::from(shown)))?;
         Some((*upstream, own.to_string()))
     }
+}
+
+/// Whether a name begins like a prefixed one.
+fn looks_prefixed(name: &str, upstreams: &[String]) -> bool {
+    upstreams
+        .iter()
+        .any(|upstream| name.strip_prefix(upstream.as_str()).is_some_and(|rest| rest.starts_with(SEPARATOR)))
 }
 
 fn listed(kind: ListKind) -> Option<Listed> {
@@ -152,12 +213,12 @@ impl Upstreams {
             Method::Initialize if legacy => Target::Many(Fan::Initialize),
             Method::Ping if legacy => Target::Here,
             Method::LoggingSetLevel if legacy => Target::Many(Fan::Tell),
-            Method::ServerDiscover => Target::Many(Fan::Discover),
+            Method::ServerDiscover if !legacy => Target::Many(Fan::Discover),
             Method::ToolsList => Target::Many(Fan::List(ListKind::Tools)),
             Method::PromptsList => Target::Many(Fan::List(ListKind::Prompts)),
             Method::ResourcesList => Target::Many(Fan::List(ListKind::Resources)),
             Method::ResourcesTemplatesList => Target::Many(Fan::List(ListKind::ResourceTemplates)),
-            Method::SubscriptionsListen => Target::Many(Fan::Listen),
+            Method::SubscriptionsListen if !legacy => Target::Many(Fan::Listen),
             Method::ToolsCall => self.route_name(message, ListKind::Tools, Listed::Tool, name, edits)?,
             Method::PromptsGet => self.route_name(message, ListKind::Prompts, Listed::Prompt, name, edits)?,
             // A URI that no list has may come out of a template.
@@ -177,7 +238,8 @@ impl Upstreams {
         name: &str,
         edits: &mut Edits,
     ) -> Result<Target, Unroutable> {
-        let found = self.directory.find(listed, name).or_else(|| self.prefixed(name));
+        // A prefix always means its upstream: nobody can list a name that takes another's calls.
+        let found = self.prefixed(name).or_else(|| self.directory.find(listed, name));
         let (upstream, own) = found.ok_or(Unroutable::Unlisted(kind))?;
         if own != name
             && let Some(text) = message.envelope.name

@@ -29,6 +29,9 @@ use crate::wire::http1::response::ResponseHead;
 use open::OpenConnections;
 use timers::{TICK_MS, Timers};
 
+/// Ticks between the cut of all connections and the end of the worker.
+const LAST_TICKS: usize = 3;
+
 /// What every task of a worker can reach. Not `Send`: it lives and dies on its thread.
 pub(crate) struct Worker {
     pub(crate) index: usize,
@@ -57,6 +60,8 @@ pub(crate) struct Limits {
     pub(crate) body_timeout_ms: u64,
     pub(crate) write_timeout_ms: u64,
     pub(crate) max_request_bytes: u64,
+    /// What may be held of an answer: `MAX_BUFFER_SIZE`.
+    pub(crate) max_held_bytes: usize,
 }
 
 impl Limits {
@@ -68,6 +73,7 @@ impl Limits {
             body_timeout_ms: millis(doors.body_timeout),
             write_timeout_ms: millis(doors.write_timeout),
             max_request_bytes: u64::from(doors.max_request_size),
+            max_held_bytes: (doors.max_buffer_size as usize).min(crate::bounds::MAX_HELD_ANSWER_BYTES),
         }
     }
 }
@@ -161,6 +167,12 @@ impl Worker {
                 }
             }
             if phase == Phase::Stopped {
+                // What is still open is cut, and its tasks get a moment to record that.
+                self.open.cut();
+                for _ in 0..LAST_TICKS {
+                    monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
+                    self.timers.advance(self.now_ns() / 1_000_000);
+                }
                 return;
             }
             let newest = self.shared.snapshot.load();

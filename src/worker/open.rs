@@ -56,6 +56,14 @@ impl OpenConnections {
         OpenConnection { table: self.table.clone(), slot: at }
     }
 
+    /// Cuts all that is open.
+    pub(crate) fn cut(&self) {
+        self.drain();
+        for slot in self.table.slots.borrow().iter().filter(|slot| slot.in_use) {
+            shutdown(slot.fd, Half::Both);
+        }
+    }
+
     /// Ends the idle ones and wakes the streams.
     pub(crate) fn drain(&self) {
         self.table.draining.set(true);

@@ -15,7 +15,13 @@
 //! - The upstream gets no more calls than were made with a valid token, each well-formed, with the body that the client sent.
 //! - No token, cookie or unsealed session id crosses from one side to the other.
 //! - The worker serves `/health` afterwards, and no connection stays open.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a failed check is a panic here")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a failed check is a panic here"
+)]
 
 mod oracle;
 mod play;

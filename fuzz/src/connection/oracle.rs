@@ -165,7 +165,8 @@ fn check_answers(input: &Input<'_>, seen: &Seen, answers: &[Answer]) {
     }
     for answer in answers {
         if let Some(session) = &answer.session {
-            let is_sealed = session.len() > 40 && session.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b));
+            let is_sealed =
+                session.len() > 40 && session.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b));
             assert!(is_sealed, "an unsealed session id: {}", session.escape_ascii());
         }
     }
@@ -195,7 +196,12 @@ fn check_forwarded(input: &Input<'_>, seen: &Seen) {
             assert!(parsed.is_ok(), "no message: {}", forwarded.body.escape_ascii());
         }
         if seen.sent.strays == 0 {
-            assert_eq!(tokens(&forwarded.raw), 0, "the client's token at the upstream: {}", forwarded.raw.escape_ascii());
+            assert_eq!(
+                tokens(&forwarded.raw),
+                0,
+                "the client's token at the upstream: {}",
+                forwarded.raw.escape_ascii()
+            );
         }
         if !several {
             // In order, each at most once, and as it was received.
@@ -214,7 +220,9 @@ fn check_head(forwarded: &Forwarded) {
     assert_eq!(head.target.of(raw), b"/mcp");
     let values = |name: &'static [u8]| head.values(raw, name).collect::<Vec<_>>();
     assert_eq!(values(b"authorization"), [CREDENTIAL.as_bytes()]);
-    for name in [&b"cookie"[..], b"origin", b"proxy-authorization", b"x-forwarded-for", b"transfer-encoding", b"upgrade"] {
+    for name in
+        [&b"cookie"[..], b"origin", b"proxy-authorization", b"x-forwarded-for", b"transfer-encoding", b"upgrade"]
+    {
         assert!(values(name).is_empty(), "{} at the upstream", name.escape_ascii());
     }
     for session in values(b"mcp-session-id") {

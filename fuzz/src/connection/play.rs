@@ -46,7 +46,12 @@ pub(super) fn play(side: &Side, input: &Input<'_>) -> Seen {
     let begun = Instant::now();
     while !client.is_over(input) {
         if begun.elapsed() > PATIENCE {
-            panic!("hang: {} of {} answers\n{}", client.answers(), client.sent.requests.len(), client.received.escape_ascii());
+            panic!(
+                "hang: {} of {} answers\n{}",
+                client.answers(),
+                client.sent.requests.len(),
+                client.received.escape_ascii()
+            );
         }
         wait(Some(&client), &upstream, &side.upstreams, 1000);
         client.step(input);
@@ -127,8 +132,10 @@ impl Client {
             Received::Open => {}
             Received::Closed => self.is_closed = true,
         }
-        let is_answered = || oracle::answers(&self.received, &self.sent).iter().filter(|answer| answer.is_whole).count()
-            >= self.sent.requests.len();
+        let is_answered = || {
+            oracle::answers(&self.received, &self.sent).iter().filter(|answer| answer.is_whole).count()
+                >= self.sent.requests.len()
+        };
         if self.pieces.is_empty() && !self.has_ended && (input.has(HALF_CLOSES) || is_answered()) {
             self.has_ended = true;
             let _ = self.stream.shutdown(Shutdown::Write);

@@ -65,7 +65,9 @@ impl World {
             for side in [&self.one, &self.several] {
                 let mut client = TcpStream::connect(side.gateway.bridge()).expect("the door is open");
                 client.set_read_timeout(Some(PATIENCE)).expect("a live socket");
-                client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+                client
+                    .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                    .expect("sent");
                 let mut answer = Vec::new();
                 client.read_to_end(&mut answer).expect("/health answers in time");
                 assert!(answer.starts_with(b"HTTP/1.1 200 "), "/health: {}", answer.escape_ascii());

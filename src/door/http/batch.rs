@@ -8,7 +8,10 @@ use crate::bounds;
 use crate::rpc::reply::EchoId;
 use crate::rpc::{Kind, Span};
 use crate::state::events::Outcome;
+use crate::sys::socket;
 use crate::upstream::ask::ask;
+use crate::upstream::http::Failure;
+use crate::upstream::route::Fan;
 
 impl Connection {
     /// Serves a batch. Its shape and revision have been checked.
@@ -34,7 +37,8 @@ impl Connection {
                 answers.push(if answers.is_empty() { b'[' } else { b',' });
                 answers.extend_from_slice(&answer);
             }
-            if answers.len() > bounds::MAX_HELD_ANSWER_BYTES {
+            let has_gone = socket::peek(self.stream.fd()) == socket::Look::Gone;
+            if has_gone || answers.len() > bounds::MAX_HELD_ANSWER_BYTES {
                 return Flow::Cut;
             }
         }
@@ -57,6 +61,11 @@ impl Connection {
         }
         let (mut call, index, outgoing) = match self.plan(&head, place, true, true) {
             Plan::Forward(call, index, outgoing) => (call, index, outgoing),
+            // MCP 2025-03-26, "Lifecycle": initialize is never part of a batch; a stream cannot be.
+            Plan::Fan(call, Fan::Initialize | Fan::Listen, _) => {
+                self.answer_rpc(&call, 200, -32600, "Invalid request: not in a batch");
+                return self.take_answer_body();
+            }
             Plan::Fan(call, fan, spread) => {
                 let _ = self.fan(call, fan, spread).await;
                 return self.take_answer_body();
@@ -64,14 +73,25 @@ impl Connection {
             Plan::LookAgain(..) | Plan::Answered | Plan::Batch => return self.take_answer_body(),
         };
         let worker = self.worker.clone();
-        let _in_flight = worker.shared.lifecycle.begin_call(worker.index);
         let timeout_ms = worker.upstreams.get(index).map_or(30_000, |upstream| upstream.call_timeout_ms);
         let asked = ask(&worker, index, outgoing, timeout_ms).await;
         match asked {
-            Ok(asked) => {
-                self.finish(&mut call, Outcome::Ok, 200);
-                (call.kind == Kind::Request).then_some(asked.response)
+            Ok(asked) if call.kind == Kind::Request => {
+                let parsed = worker.scratch.borrow_mut().parser.parse(&asked.response);
+                let outcome = match parsed {
+                    Ok(envelope) if envelope.kind == Kind::ErrorResponse => Outcome::RpcError,
+                    Ok(envelope) if envelope.result_is_error => Outcome::ToolError,
+                    Ok(envelope) if envelope.kind == Kind::Response => Outcome::Ok,
+                    // Not an answer: in the array it would spoil the others'.
+                    _ => {
+                        let _ = self.answer_failure(&mut call, Failure::Broken);
+                        return self.take_answer_body();
+                    }
+                };
+                self.finish(&mut call, outcome, 200);
+                Some(asked.response)
             }
+            Ok(_) => None,
             Err(failure) => {
                 let _ = self.answer_failure(&mut call, failure);
                 self.take_answer_body().filter(|_| call.kind == Kind::Request)

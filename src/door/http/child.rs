@@ -36,7 +36,7 @@ impl Connection {
         let mut handle = match children.call(child, message) {
             Ok(handle) => handle,
             Err(busy) => {
-                self.answer_rpc(&call, 503, -32002, &format!("Upstream error: {busy}; the call was not made"));
+                self.answer_rpc(&call, 503, -32001, &format!("Upstream error: {busy}; the call was not made"));
                 self.finish(&mut call, Outcome::UpstreamError, 503);
                 return self.flush().await;
             }
@@ -148,7 +148,10 @@ impl Connection {
                             Some(ChildMessage::Gone { reason }) => reason,
                             _ => Gone::Closed,
                         };
-                        self.error_event(call, &format!("Upstream error: {reason}; whether the call was carried out is unknown"));
+                        self.error_event(
+                            call,
+                            &format!("Upstream error: {reason}; whether the call was carried out is unknown"),
+                        );
                     }
                     break self.end_events(call).await;
                 }
@@ -204,9 +207,8 @@ impl Connection {
                 (502, "whether the call was carried out is unknown")
             }
         };
-        let code = if *reason == Gone::Busy { -32002 } else { -32001 };
         let text = format!("Upstream error: {reason}; {made}");
-        self.answer_rpc(call, status, code, &text);
+        self.answer_rpc(call, status, -32001, &text);
         let outcome = if *reason == Gone::Cancelled { Outcome::Cancelled } else { Outcome::UpstreamError };
         self.finish(call, outcome, status);
         self.flush().await
@@ -235,7 +237,7 @@ impl Connection {
 }
 
 /// The status of a JSON-RPC error in the era where the status follows from the code (2026-07-28, "Error handling").
-fn modern_status(call: &Call, code: Option<i64>) -> u16 {
+pub(super) fn modern_status(call: &Call, code: Option<i64>) -> u16 {
     match (call.era, code) {
         (crate::rpc::Era::Modern, Some(-32601)) => 404,
         (crate::rpc::Era::Modern, Some(-32700 | -32600 | -32602 | -32020 | -32021 | -32022)) => 400,

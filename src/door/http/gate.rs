@@ -105,7 +105,9 @@ impl Connection {
                 return answer::error(&mut self.output, 405, "Method not allowed", fields);
             }
             Early::NotAcceptable(text) => (406, *text),
-            Early::UnsupportedMediaType => (415, "Unsupported media type: send application/json, in UTF-8, without Content-Encoding"),
+            Early::UnsupportedMediaType => {
+                (415, "Unsupported media type: send application/json, in UTF-8, without Content-Encoding")
+            }
         };
         self.worker.metrics.response(status);
         answer::error(&mut self.output, status, text, fields);

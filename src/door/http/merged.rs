@@ -21,12 +21,20 @@ use crate::upstream::stdio::{ChildCall, ChildMessage};
 use crate::upstream::{Outgoing, UpstreamKind};
 use crate::wire::http1::response::Content;
 use crate::wire::http1::write;
-use crate::wire::sse::Splitter;
+use crate::wire::sse::{Splitter, read_event};
 use crate::worker::Worker;
 use crate::worker::timers::OnExpiry;
 
+/// What a pump hands over.
+pub(super) enum Piece {
+    /// Its upstream has opened the stream.
+    Opened,
+    /// An event.
+    Event(EventPiece),
+}
+
 /// One event on its way to the client.
-pub(super) struct Piece {
+pub(super) struct EventPiece {
     bytes: Vec<u8>,
     /// It is a `subscriptions/acknowledged`, of which the client gets one.
     acknowledges: bool,
@@ -59,14 +67,18 @@ async fn pump_http(
     bytes: Vec<u8>,
     sender: &mpsc::Sender<Piece>,
 ) {
-    let limits = Limits { head_ms: None };
+    let limits = Limits { head_ms: None, repeatable: false };
     let (answer, _) = http.exchange(worker, bytes, &limits, sender.closed(), |_, _| {}).await;
     let Ok(mut answer) = answer else { return };
     if answer.head.status != 200 || answer.head.content != Content::EventStream {
         return;
     }
     let Ok(mut decoder) = body_decoder(answer.head.framing) else { return };
-    let mut splitter = Splitter::new(bounds::MAX_HELD_ANSWER_BYTES);
+    answer.release_in_flight();
+    if sender.send(Piece::Opened).await.is_err() {
+        return;
+    }
+    let mut splitter = Splitter::new(worker.limits.get().max_held_bytes);
     let mut decoded = Vec::new();
     answer.connection.buf.drain(..answer.body_at);
     loop {
@@ -112,7 +124,11 @@ async fn pump_child(worker: &Rc<Worker>, index: usize, child: usize, call: Child
                     return;
                 }
             }
-            Some(Some(ChildMessage::Accepted)) => {}
+            Some(Some(ChildMessage::Accepted)) => {
+                if sender.send(Piece::Opened).await.is_err() {
+                    return;
+                }
+            }
             _ => return,
         }
     }
@@ -122,58 +138,70 @@ fn piece(worker: &Worker, index: usize, event: &[u8]) -> Piece {
     let mut scratch = worker.scratch.borrow_mut();
     let mut bytes = Vec::with_capacity(event.len() + 32);
     let seen = rewrite_event(&mut scratch.parser, index, event, &mut bytes);
-    Piece {
+    Piece::Event(EventPiece {
         bytes,
         acknowledges: seen == Some((Kind::Notification, Method::NotificationsSubscriptionsAcknowledged)),
         ends: matches!(seen, Some((Kind::Response | Kind::ErrorResponse, _))),
-    }
+    })
 }
 
-/// Copies an event of one of several upstreams: the id of a request gets its upstream's number, and so does the event's own id. Says
-/// what message it carries.
+/// Copies an event of one of several upstreams: the id of a request gets its upstream's number, so does the id that a cancellation names, and so
+/// does the event's own id. Says what message it carries.
+///
+/// The data is read as the client will read it, all its lines joined: a request that is spread over lines is a request all the same.
 pub(super) fn rewrite_event(
     parser: &mut Parser,
     index: usize,
     event: &[u8],
     out: &mut Vec<u8>,
 ) -> Option<(Kind, Method)> {
-    let mut seen = None;
-    for line in event.split_inclusive(|b| *b == b'\n') {
-        let value = |field: &[u8]| {
-            let value = line.strip_prefix(field)?;
-            let value = value.strip_prefix(b" ").unwrap_or(value);
-            let value = value.strip_suffix(b"\n").unwrap_or(value);
-            Some(value.strip_suffix(b"\r").unwrap_or(value))
+    let mut joined = Vec::new();
+    let read = read_event(event, &mut joined);
+    let message = read.data.and_then(|data| Some((data, parser.parse(data).ok()?)));
+    let seen = message.as_ref().map(|(_, envelope)| (envelope.kind, envelope.method));
+    let tagged = message.and_then(|(data, envelope)| {
+        let span = match envelope.kind {
+            Kind::Request => envelope.id?.span,
+            Kind::Notification => envelope.request_id?,
+            _ => return None,
         };
-        if let Some(id) = value(b"id:").filter(|id| !id.is_empty()) {
-            out.extend_from_slice(b"id: ");
-            write::decimal(out, index as u64);
-            out.push(b'/');
-            out.extend_from_slice(id);
-            out.push(b'\n');
-            continue;
-        }
-        let message = value(b"data:").and_then(|data| Some((data, parser.parse(data).ok()?)));
-        let Some((data, envelope)) = message else {
-            out.extend_from_slice(line);
-            continue;
-        };
-        seen = Some((envelope.kind, envelope.method));
-        match (envelope.kind, envelope.id) {
-            (Kind::Request, Some(id)) => {
-                let mut tagged = Vec::new();
-                tag_id(index, id.span.of(data), &mut tagged);
-                out.extend_from_slice(b"data: ");
-                let start = out.len();
-                if splice::splice(data, &[(id.span, &tagged)], out).is_err() {
-                    out.truncate(start);
-                    out.extend_from_slice(data);
-                }
-                out.push(b'\n');
-            }
-            _ => out.extend_from_slice(line),
-        }
+        let (mut id, mut data_out) = (Vec::new(), Vec::with_capacity(data.len() + 16));
+        tag_id(index, span.of(data), &mut id);
+        splice::splice(data, &[(span, &id)], &mut data_out).ok()?;
+        // JSON may have blanks that end lines here.
+        data_out.iter_mut().filter(|byte| matches!(**byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
+        Some(data_out)
+    });
+    let own_id = read.id.filter(|id| !id.is_empty());
+    if tagged.is_none() && own_id.is_none() {
+        out.extend_from_slice(event);
+        return seen;
     }
+    let mut put = |name: &[u8], value: &[u8]| {
+        out.extend_from_slice(name);
+        out.extend_from_slice(value);
+        out.push(b'\n');
+    };
+    if let Some(name) = read.event {
+        put(b"event: ", name);
+    }
+    if let Some(id) = own_id {
+        let mut number = Vec::new();
+        write::decimal(&mut number, index as u64);
+        number.push(b'/');
+        number.extend_from_slice(id);
+        put(b"id: ", &number);
+    }
+    let is_end = |b: &u8| matches!(*b, b'\n' | b'\r');
+    for line in event.split(is_end).filter(|line| line.starts_with(b"retry:")) {
+        put(line, b"");
+    }
+    match (&tagged, read.data) {
+        (Some(data), _) => put(b"data: ", data),
+        (None, Some(data)) => data.split(|b| *b == b'\n').for_each(|line| put(b"data: ", line)),
+        (None, None) => {}
+    }
+    out.push(b'\n');
     seen
 }
 
@@ -188,6 +216,16 @@ pub(super) fn split_event_id(id: &[u8]) -> Option<(usize, &[u8])> {
 impl Connection {
     /// Passes on what the pumps bring until they end, the client goes, or the process drains.
     pub(super) async fn pass_merged(&mut self, mut call: Call, mut receiver: mpsc::Receiver<Piece>) -> Flow {
+        // The first of them decides whether there is a stream at all.
+        let mut next = loop {
+            match self.wait_for_piece(&mut receiver).await {
+                Wait::Piece(Some(piece)) => break piece,
+                Wait::Piece(None) => return self.answer_no_stream(&call).await,
+                Wait::Silent => {}
+                Wait::Gone => return Flow::Cut,
+                Wait::Drain => return Flow::Close,
+            }
+        };
         write::status_line(&mut self.output, 200);
         super::answer::date(&mut self.output);
         write::field(&mut self.output, "Content-Type", b"text/event-stream");
@@ -197,37 +235,45 @@ impl Connection {
         }
         self.begin_events(&mut call);
         self.worker.metrics.response(200);
-        let mut acknowledged = false;
-        let mut last_response = None;
+        let mut merging = Merging::default();
         let flow = loop {
+            if let Some(bytes) = merging.passes(&call, next) {
+                self.put_event(&call, &bytes);
+            }
             let flow = self.flush().await;
             if flow != Flow::Next {
                 break flow;
             }
-            match self.wait_for_piece(&mut receiver).await {
-                Wait::Piece(Some(piece)) => {
-                    if piece.acknowledges && std::mem::replace(&mut acknowledged, true) {
-                        continue;
-                    }
-                    if piece.ends && call.method == Method::SubscriptionsListen {
-                        // One upstream's stream has ended; the client's ends with the last of them.
-                        last_response = Some(piece.bytes);
-                        continue;
-                    }
-                    self.put_event(&call, &piece.bytes);
+            next = match self.wait_for_piece(&mut receiver).await {
+                Wait::Piece(Some(piece)) => piece,
+                Wait::Silent => {
+                    self.put_event(&call, b": keep-alive\n\n");
+                    Piece::Opened
                 }
                 Wait::Piece(None) | Wait::Drain => {
-                    if let Some(bytes) = &last_response {
+                    if let Some(bytes) = &merging.last_response {
                         self.put_event(&call, bytes);
                     }
                     break self.end_events(&call).await;
                 }
-                Wait::Silent => self.put_event(&call, b": keep-alive\n\n"),
                 Wait::Gone => break Flow::Cut,
-            }
+            };
         };
         self.finish(&mut call, Outcome::Ok, 200);
         if call.keep_alive { flow } else { flow.then_close() }
+    }
+
+    /// No upstream has a stream to offer.
+    async fn answer_no_stream(&mut self, call: &Call) -> Flow {
+        if call.method == Method::SubscriptionsListen {
+            self.answer_rpc(call, 502, -32001, "Upstream error: no upstream has opened a stream");
+        } else {
+            let fields =
+                super::answer::Fields { close: !call.keep_alive, allow: Some("POST, DELETE"), ..Default::default() };
+            super::answer::error(&mut self.output, 405, "Method not allowed: no upstream has a stream", fields);
+            self.worker.metrics.response(405);
+        }
+        self.flush().await
     }
 
     async fn wait_for_piece(&mut self, receiver: &mut mpsc::Receiver<Piece>) -> Wait {
@@ -249,6 +295,32 @@ impl Connection {
             silent.as_mut().poll(cx).map(|()| Wait::Silent)
         })
         .await
+    }
+}
+
+/// What has been passed on of several streams.
+#[derive(Default)]
+struct Merging {
+    acknowledged: bool,
+    /// The response that ended one of them: the client's stream ends with the last.
+    last_response: Option<Vec<u8>>,
+}
+
+impl Merging {
+    /// The event to be passed on now, if there is one.
+    fn passes(&mut self, call: &Call, piece: Piece) -> Option<Vec<u8>> {
+        let Piece::Event(event) = piece else { return None };
+        if call.method != Method::SubscriptionsListen {
+            return Some(event.bytes);
+        }
+        if event.ends {
+            self.last_response = Some(event.bytes);
+            return None;
+        }
+        if event.acknowledges && std::mem::replace(&mut self.acknowledged, true) {
+            return None;
+        }
+        Some(event.bytes)
     }
 }
 
@@ -279,11 +351,26 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_tagged_however_its_event_is_spelled() {
+        let tagged = "data: {\"jsonrpc\":\"2.0\",\"id\":\"3:\\\"0:5\\\"\", \"method\":\"ping\"}\n\n";
+        for event in [
+            "data: {\"jsonrpc\":\"2.0\",\"id\":\"0:5\",\ndata: \"method\":\"ping\"}\n\n",
+            "data: {\"jsonrpc\":\"2.0\",\"id\":\"0:5\",\rdata: \"method\":\"ping\"}\r\r",
+            "data:{\"jsonrpc\":\"2.0\",\"id\":\"0:5\",\r\ndata:\"method\":\"ping\"}\r\n\r\n",
+        ] {
+            assert_eq!(rewritten(event).0, tagged, "{event:?}");
+        }
+        let cancelled = "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":5}}\n\n";
+        assert!(rewritten(cancelled).0.contains("\"requestId\":\"3:5\""));
+    }
+
+    #[test]
     fn everything_else_passes_as_it_is() {
         for event in [
             ": comment\n\n",
             "retry: 500\n\n",
             "id:\ndata:\n\n",
+            "data: {\"jsonrpc\":\"2.0\",\"id\":4,\"result\":{}}\n\n",
             "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":{\"progressToken\":1,\"progress\":1}}\r\n\r\n",
             "data: not json\n\n",
         ] {

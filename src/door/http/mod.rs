@@ -18,6 +18,7 @@ mod plan;
 mod post;
 mod receive;
 mod relay;
+mod spread;
 mod stream;
 
 use std::net::SocketAddr;
@@ -31,7 +32,7 @@ use crate::bounds;
 use crate::door::Admitted;
 use crate::guard::Principal;
 use crate::state::events::EventKind;
-use crate::state::lifecycle::Door;
+use crate::state::lifecycle::{CallInFlight, Door};
 use crate::wire::http1::Version;
 use crate::worker::Worker;
 use crate::worker::open::OpenConnection;
@@ -72,6 +73,8 @@ struct Request {
     keep_alive: bool,
     version: Version,
     is_head: bool,
+    /// From its head on a request is waited for when the process drains.
+    _in_flight: Option<CallInFlight>,
     /// Whether the worker's scratch still holds this request's head.
     head_is_parsed: bool,
     started_ns: u64,
@@ -95,8 +98,15 @@ impl Request {
             head: self.head.clone(),
             body: self.body.clone(),
             principal: self.principal.clone(),
+            // The request itself is counted.
+            _in_flight: None,
             head_is_parsed: false,
-            ..*self
+            route: self.route,
+            end: self.end,
+            keep_alive: self.keep_alive,
+            version: self.version,
+            is_head: self.is_head,
+            started_ns: self.started_ns,
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::answer::{self, Fields};
-use super::fan::Spread;
+use super::spread::Spread;
 use super::{Connection, Request};
 use crate::guard::Denial;
 use crate::guard::denial::Tell;
@@ -17,7 +17,7 @@ use crate::rpc::reply::{self, EchoId, ToolRefusal};
 use crate::rpc::{Envelope, Era, Kind, Malformed, Method};
 use crate::settings::DenialStyle;
 use crate::state::events::{EventKind, Outcome, Reservation};
-use crate::upstream::outgoing::{Edits, MissingSession};
+use crate::upstream::outgoing::{Edits, Unsendable};
 use crate::upstream::route::{Fan, Unroutable};
 use crate::upstream::{Message, Outgoing, Target};
 use crate::wire::http1::Version;
@@ -106,7 +106,7 @@ impl Connection {
             return match era::decide_batch(mirrored.version) {
                 Ok(_) => Plan::Batch,
                 Err(fault) => {
-                    self.answer_era_fault(fault, mirrored.version, EchoId::Null, close);
+                    self.answer_era_fault(fault, mirrored.version, unread_id(mirrored.version), close);
                     Plan::Answered
                 }
             };
@@ -114,7 +114,7 @@ impl Connection {
         let envelope = match scratch.parser.parse(raw) {
             Ok(envelope) => envelope,
             Err(malformed) => {
-                self.answer_malformed(&malformed, raw, close);
+                self.answer_malformed(&malformed, raw, unread_id(mirrored.version), close);
                 return Plan::Answered;
             }
         };
@@ -159,6 +159,11 @@ impl Connection {
         call: &mut Call,
     ) -> Result<(usize, Outgoing), Refusal> {
         let worker = self.worker.clone();
+        if envelope.kind == Kind::Notification && !is_notification(envelope, &scratch.parser) {
+            // A call without an id would be carried out by lenient servers, and be recorded, checked and routed as nothing.
+            self.answer_rpc(call, 400, -32600, "Invalid request: this method needs an id");
+            return Err(Refusal::Answered);
+        }
         let agent = identity::check(&request.principal, envelope, &scratch.parser).map_err(Refusal::Denied)?;
         if envelope.kind == Kind::Request && envelope.method == Method::ToolsCall {
             call.reservation = self.reserve_record().map_err(Refusal::Denied)?;
@@ -188,10 +193,17 @@ impl Connection {
             head_bytes: received.head_bytes,
             principal: &request.principal,
         };
+        let opens = matches!(envelope.method, Method::Initialize | Method::Ping);
+        if worker.upstreams.are_several() && call.era != Era::Modern && session.is_none() && !opens {
+            self.answer_rpc(call, 400, -32600, "Mcp-Session-Id is required: initialize first");
+            return Err(Refusal::Answered);
+        }
         let mut edits = Edits::default();
         let target = match worker.upstreams.route(&message, self.name(call), &mut edits) {
             Ok(target) => target,
-            Err(Unroutable::Unlisted(kind)) if !received.looked_again => {
+            Err(Unroutable::Unlisted(kind))
+                if !received.looked_again && worker.upstreams.directory.may_look_again(worker.timers.now_ms()) =>
+            {
                 let spread = Spread::new(&worker.upstreams, &message, session);
                 return Err(Refusal::LookAgain(kind, spread));
             }
@@ -211,15 +223,22 @@ impl Connection {
                 return Err(Refusal::Fan(fan, spread));
             }
         };
+        // Policy and schemas know the upstream's own name, however the client spelled it.
+        let renamed = edits.renamed().map(str::to_owned);
+        let own_name = renamed.as_deref().unwrap_or_else(|| self.name(call));
         if let AgentArgument::Insert(own) = agent
-            && self.worker.snapshot().settings.policy.injects_agent_id(&upstream.name, self.name(call))
+            && self.worker.snapshot().settings.policy.injects_agent_id(&upstream.name, own_name)
         {
             edits.insert_agent_id(envelope, received.raw, &own);
         }
-        upstream.catalog.check(&message, self.name(call)).map_err(Refusal::Era)?;
+        upstream.catalog.check(&message, own_name).map_err(Refusal::Era)?;
         match upstream.outgoing(&message, session, &edits) {
             Ok(outgoing) => Ok((index, outgoing)),
-            Err(MissingSession) => {
+            Err(Unsendable::Edits) => {
+                self.answer_rpc(call, 500, -32603, "Internal error: the message cannot be changed as the policy asks");
+                Err(Refusal::Answered)
+            }
+            Err(Unsendable::MissingSession) => {
                 self.answer_rpc(call, 400, -32600, "Mcp-Session-Id is required: initialize first");
                 Err(Refusal::Answered)
             }
@@ -267,10 +286,9 @@ impl Connection {
         answer::whole(&mut self.output, status, "application/json", &body, fields);
     }
 
-    fn answer_malformed(&mut self, malformed: &Malformed, raw: &[u8], close: bool) {
-        let id = malformed.id.map_or(EchoId::Null, |id| EchoId::Raw(id.span.of(raw)));
+    fn answer_malformed(&mut self, malformed: &Malformed, raw: &[u8], unread: EchoId<'_>, close: bool) {
         let mut answer = Vec::with_capacity(256);
-        reply::error(&mut answer, id, malformed.code(), &malformed.to_string(), None);
+        reply::malformed(&mut answer, raw, malformed, unread);
         self.worker.metrics.refusals.inc(malformed.rule());
         let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule(malformed.rule());
         self.record(event.with_details(format_args!("{malformed}")));
@@ -357,11 +375,24 @@ enum Refusal {
     Denied(Denial),
 }
 
+/// Whether the method of a message without an id is one that goes without.
+fn is_notification(envelope: &Envelope, parser: &crate::rpc::Parser) -> bool {
+    envelope.method_text.is_some_and(|text| parser.text(text).starts_with("notifications/"))
+}
+
 /// Appends to the notes and says where.
 fn note(notes: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
     let start = notes.len();
     notes.extend_from_slice(bytes);
     start..notes.len()
+}
+
+/// What stands for an id that could not be read: null up to 2025-11-25, nothing in 2026-07-28, whose schema has no null id.
+fn unread_id(version: Header<'_>) -> EchoId<'static> {
+    match version {
+        Header::One(b"2026-07-28") => EchoId::Absent,
+        _ => EchoId::Null,
+    }
 }
 
 /// The mirrored headers of a request.

@@ -16,8 +16,6 @@ impl Connection {
         if !self.parse_head_again(&mut request) {
             return Flow::Close;
         }
-        let worker = self.worker.clone();
-        let _in_flight = worker.shared.lifecycle.begin_call(worker.index);
         let mut looked_again = false;
         loop {
             match self.plan(&request, request.body.clone(), false, looked_again) {
@@ -33,7 +31,7 @@ impl Connection {
                 Plan::LookAgain(call, kind, spread) => {
                     looked_again = true;
                     self.look_again(&call, kind, spread).await;
-                    request = request.again();
+                    request.head_is_parsed = false;
                     if !self.parse_head_again(&mut request) {
                         return Flow::Close;
                     }
@@ -72,7 +70,10 @@ impl Connection {
     async fn forward_http(&mut self, mut call: Call, index: usize, http: Rc<HttpUpstream>, bytes: Vec<u8>) -> Flow {
         let worker = self.worker.clone();
         let endless = call.method == crate::rpc::Method::SubscriptionsListen;
-        let limits = Limits { head_ms: (!endless).then(|| http.call_timeout_ms()) };
+        let limits = Limits {
+            head_ms: (!endless).then(|| http.call_timeout_ms()),
+            repeatable: call.kind == Kind::Request && call.method.is_read_only(),
+        };
         let output = &mut self.output;
         let mut minted = None;
         let mints = call.method == crate::rpc::Method::Initialize;
@@ -147,7 +148,7 @@ impl Connection {
                 return Flow::Cut;
             }
             Failure::Timeout => (504, -32001, Outcome::Timeout),
-            Failure::Full => (503, -32002, Outcome::UpstreamError),
+            Failure::Full => (503, -32001, Outcome::UpstreamError),
             Failure::Unresolved | Failure::Connect => (502, -32001, Outcome::UpstreamError),
             Failure::Broken | Failure::Bad(_) => (502, -32001, Outcome::UpstreamError),
         };

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::answer::{self, Fields};
-use super::gate::Early;
+use super::gate::{Early, Route};
 use super::{Connection, Flow, Request};
 use crate::bounds;
 use crate::state::events::EventKind;
@@ -41,6 +41,7 @@ impl Connection {
                     continue;
                 }
             };
+            let in_flight = (route == Route::Post).then(|| self.worker.shared.lifecycle.begin_call(self.worker.index));
             let placed = match self.receive_body(&opening).await {
                 Ok(placed) => placed,
                 Err(BodyEnd::Reject(reject)) => return Err(self.reject(reject, opening.is_head).await),
@@ -52,7 +53,8 @@ impl Connection {
                 end: placed.end,
                 route,
                 principal,
-                keep_alive: opening.keep_alive,
+                keep_alive: opening.keep_alive && !self.worker.is_draining(),
+                _in_flight: in_flight,
                 version: opening.version,
                 is_head: opening.is_head,
                 head_is_parsed: !placed.waited,

@@ -27,6 +27,8 @@ use crate::worker::timers::{Deadline, OnExpiry};
 pub(super) fn told_status(status: u16) -> u16 {
     match status {
         401 | 407 => 502,
+        // A redirect is about the gateway's way to the upstream; MCP has no use for it, and its target is nobody's business.
+        300..=399 => 502,
         other => other,
     }
 }
@@ -108,7 +110,8 @@ impl Connection {
         let mut passage = Passage { decoder, raw: answer.body_at };
         let start = answer.body_at;
         let mut end = start;
-        let hold = if holds_whole(call) { bounds::MAX_HELD_ANSWER_BYTES } else { bounds::STREAM_BUFFER_BYTES };
+        let hold =
+            if holds_whole(call) { self.worker.limits.get().max_held_bytes } else { bounds::STREAM_BUFFER_BYTES };
         // What fits one buffer is gathered first, so that it leaves with its length, in one write.
         while !passage.decoder.is_done() && end - start < hold {
             match gather(&mut passage, &mut answer.connection.buf, &mut end) {
@@ -235,7 +238,7 @@ impl Connection {
         let mut passage = Passage { decoder, raw: answer.body_at };
         answer.connection.buf.drain(..answer.body_at);
         passage.raw = 0;
-        let mut splitter = Splitter::new(bounds::MAX_HELD_ANSWER_BYTES);
+        let mut splitter = Splitter::new(self.worker.limits.get().max_held_bytes);
         let mut outcome = None;
         // `buf` holds decoded bytes that no complete event covers yet, up to `end`, then raw ones.
         let mut end = 0;

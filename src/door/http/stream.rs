@@ -14,7 +14,7 @@ use crate::rpc::{Era, era};
 use crate::state::events::Outcome;
 use crate::upstream::ask::ask;
 use crate::upstream::http::{HttpUpstream, Limits};
-use crate::upstream::outgoing::{HeadOnly, MissingSession};
+use crate::upstream::outgoing::HeadOnly;
 use crate::upstream::stdio::{CallKind, ChildCall, ChildMessage};
 use crate::upstream::{Outgoing, UpstreamKind, Upstreams};
 
@@ -116,7 +116,7 @@ impl Connection {
                 UpstreamKind::Child(child) => Bodiless::Child(call, child, message),
                 UpstreamKind::Http(_) => Bodiless::Answered,
             },
-            Err(MissingSession) => {
+            Err(_) => {
                 self.answer_rpc(&call, 400, -32600, "Mcp-Session-Id is required: initialize first");
                 Bodiless::Answered
             }
@@ -155,7 +155,7 @@ impl Connection {
     ) -> Flow {
         let worker = self.worker.clone();
         // The head of a stream may come with its first event, which may be a long time off.
-        let limits = Limits { head_ms: (!endless).then(|| http.call_timeout_ms()) };
+        let limits = Limits { head_ms: (!endless).then(|| http.call_timeout_ms()), repeatable: endless };
         let output = &mut self.output;
         let (result, _) = {
             let watch = gone(&self.stream, &self.deadline, &mut self.input);
@@ -179,7 +179,7 @@ impl Connection {
         let worker = self.worker.clone();
         let Some(children) = &worker.shared.children else { return Flow::Close };
         let Ok(mut handle) = children.call(child, message) else {
-            self.answer_rpc(&call, 503, -32002, "Upstream error: busy");
+            self.answer_rpc(&call, 503, -32001, "Upstream error: busy");
             return self.flush().await;
         };
         // The children thread answers this by itself, at once.
@@ -190,7 +190,7 @@ impl Connection {
                 self.flush().await
             }
             _ => {
-                self.answer_rpc(&call, 503, -32002, "Upstream error: the stream cannot be opened");
+                self.answer_rpc(&call, 503, -32001, "Upstream error: the stream cannot be opened");
                 self.finish(&mut call, Outcome::UpstreamError, 503);
                 self.flush().await
             }

@@ -30,8 +30,17 @@ pub(super) fn read(
     if name.is_empty()
         || name.len() > 64
         || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+        // `NAME__TOOL` must have one reading.
+        || name.contains("__")
+        || name.ends_with('_')
     {
-        report.fault(&path, None, "is not accepted as a name", "1 to 64 letters, digits, _ and -", "[upstream.crm]");
+        report.fault(
+            &path,
+            None,
+            "is not accepted as a name",
+            "1 to 64 letters, digits, _ and -, without __ and not ending in _",
+            "[upstream.crm]",
+        );
         return None;
     }
     let mut fields = Fields::new(path, value, report)?;
