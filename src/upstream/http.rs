@@ -328,9 +328,10 @@ impl HttpUpstream {
 }
 
 impl Connection {
-    /// The decoder for a body under this framing.
+    /// Sets the time of the next wait. A deadline that has fallen due stays so: it has ended the connection.
     pub(crate) fn set_deadline(&self, after_ms: Option<u64>) {
         match after_ms {
+            _ if self.has_expired() => {}
             Some(ms) => self.deadline.set(ms, OnExpiry::Cut),
             None => self.deadline.clear(),
         }
@@ -381,7 +382,12 @@ impl Connection {
         if gone {
             return Err(Failure::ClientGone);
         }
-        result.map_err(|_| Failure::Broken)
+        match result {
+            // Our own deadline ends the stream by shutting it down, which must not pass for the upstream's end of a body.
+            Ok(0) | Err(_) if self.has_expired() => Err(Failure::Timeout),
+            Ok(n) => Ok(n),
+            Err(_) => Err(Failure::Broken),
+        }
     }
 }
 

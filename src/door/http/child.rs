@@ -131,7 +131,7 @@ impl Connection {
                 break flow;
             }
             let wait_ms = bounds::SSE_KEEP_ALIVE_MS.min(if endless { u64::MAX } else { timeout_ms - silent_ms });
-            match self.wait_for_child(&mut handle, wait_ms, true).await {
+            match self.wait_for_child(&mut handle, wait_ms, endless).await {
                 Wait::Message(Some(ChildMessage::Message { bytes, last })) => {
                     silent_ms = 0;
                     self.put_message(call, index, &bytes);

@@ -123,7 +123,6 @@ impl Connection {
                 answer.connection.read_watched(watch).await
             };
             if let Err(failure) = ended(read, &mut passage) {
-                let failure = if answer.connection.has_expired() { Failure::Timeout } else { failure };
                 return self.fail_relay(call, failure).await;
             }
         }
@@ -259,9 +258,9 @@ impl Connection {
                 break flow;
             }
             answer.connection.set_deadline((!endless).then(|| http.call_timeout_ms()));
-            match self.read_event_bytes(call.chunked, &mut answer).await {
+            match self.read_event_bytes(call.chunked, endless, &mut answer).await {
                 Wait::Read(read) => {
-                    if read.is_err() && answer.connection.has_expired() {
+                    if read == Err(Failure::Timeout) {
                         outcome = outcome.or(Some(Outcome::Timeout));
                         self.time_out_event(call);
                         break self.end_events(call).await;
@@ -375,8 +374,9 @@ impl Connection {
         self.put_event(call, &event);
     }
 
-    /// Waits for more of a stream, sending keep-alive comments meanwhile. The pending read is never dropped.
-    async fn read_event_bytes(&mut self, chunked: bool, answer: &mut Answer<'_>) -> Wait {
+    /// Waits for more of a stream, sending keep-alive comments meanwhile. The pending read is never dropped. An `endless` stream
+    /// is over when the process drains; a call's goes on until its response.
+    async fn read_event_bytes(&mut self, chunked: bool, endless: bool, answer: &mut Answer<'_>) -> Wait {
         let fd = answer.connection.stream.fd();
         let mut read = pin!(answer.connection.read());
         loop {
@@ -392,7 +392,7 @@ impl Connection {
                     if hung_up.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Wait::Gone);
                     }
-                    if draining.as_mut().poll(cx).is_ready() {
+                    if endless && draining.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Wait::Drain);
                     }
                     silent.as_mut().poll(cx).map(|()| Wait::KeepAlive)

@@ -166,13 +166,17 @@ impl BodyDecoder {
         self.state == State::Done
     }
 
-    /// Tells the decoder that the peer has closed.
+    /// Tells the decoder that the peer has closed, which is how a body without a length ends.
     ///
     /// # Errors
     /// [`BodyError::Malformed`] when the body was not complete: a truncated message is never passed on as a whole one.
-    pub fn finish(&self) -> Result<(), BodyError> {
+    pub fn finish(&mut self) -> Result<(), BodyError> {
         match self.state {
-            State::Done | State::UntilClose => Ok(()),
+            State::Done => Ok(()),
+            State::UntilClose => {
+                self.state = State::Done;
+                Ok(())
+            }
             _ => Err(BodyError::Malformed("body cut short")),
         }
     }
