@@ -1,6 +1,7 @@
 //! Streamable HTTP upstreams: one exchange over a pooled connection.
 //!
-//! Connections are pooled per worker and used last-in first-out, so that the busy ones stay warm and the rest age out.
+//! Connections are pooled per worker. Of those that have rested for [`bounds::UPSTREAM_REST_NS`] the latest is used, so that
+//! the busy ones stay warm and what is not needed ages out.
 //!
 //! **A kept-alive connection that the upstream closes costs no call and doubles none.** Servers close kept-alive connections as
 //! they please, and the close can cross our request on the wire. Sending a `tools/call` again could run it twice; not sending it
@@ -8,6 +9,10 @@
 //! answers data with a reset and acknowledges nothing. So a request is sent again, on a fresh connection, only when the
 //! failed one had been used before, no byte of an answer came, and TCP says that no byte of the request was
 //! acknowledged. In every other case the caller is told that the outcome is unknown.
+//!
+//! One race is left: a server that closes right after its answer, without announcing it, while our next request already lies unread
+//! in its kernel, which has acknowledged it. Nobody could tell that from a call that was carried out. So a connection rests
+//! after an answer before it is used again: long enough for such a close to arrive and be seen.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -78,9 +83,11 @@ pub(crate) struct HttpUpstream {
     idle: RefCell<Vec<Idle>>,
 }
 
+/// A connection that waits for its next use; the pool holds them in the order in which they came back.
 struct Idle {
     connection: Connection,
     since_ms: u64,
+    since_ns: u64,
 }
 
 /// One connection to an upstream, and what has been received over it and not used.
@@ -255,18 +262,29 @@ impl HttpUpstream {
 
     /// A connection to send on: an idle one that is still open, else a new one. The flag says which.
     async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Connection, bool), Failure> {
-        let mut next = if fresh { None } else { self.idle.borrow_mut().pop() };
-        while let Some(idle) = next {
+        let now_ns = worker.now_ns();
+        while let Some(idle) = if fresh { None } else { self.next_idle(now_ns) } {
             // Bytes that nobody asked for are as bad as an end: the next answer would be theirs.
             if socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet {
                 worker.metrics.upstream_reuses.inc();
                 return Ok((idle.connection, true));
             }
-            next = self.idle.borrow_mut().pop();
         }
         let connection = self.connect(worker).await?;
         worker.metrics.upstream_connects.inc();
         Ok((connection, false))
+    }
+
+    /// The latest of the connections that have rested. A full pool gives its oldest without: it turns over so fast that more
+    /// connections would not rest longer.
+    fn next_idle(&self, now_ns: u64) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        let rested = idle.partition_point(|one| now_ns.saturating_sub(one.since_ns) >= bounds::UPSTREAM_REST_NS);
+        match rested.checked_sub(1) {
+            Some(latest) => Some(idle.remove(latest)),
+            None if !idle.is_empty() && idle.len() >= self.max_idle => Some(idle.remove(0)),
+            None => None,
+        }
     }
 
     async fn connect(&self, worker: &Worker) -> Result<Connection, Failure> {
@@ -314,7 +332,7 @@ impl HttpUpstream {
         connection.buf.shrink_to(bounds::READ_BUFFER_BYTES);
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.max_idle {
-            idle.push(Idle { connection, since_ms: worker.timers.now_ms() });
+            idle.push(Idle { connection, since_ms: worker.timers.now_ms(), since_ns: worker.now_ns() });
         }
     }
 
