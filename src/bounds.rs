@@ -21,6 +21,10 @@ pub const MAX_INSPECTED_ANSWER_BYTES: usize = 256 * 1024;
 /// the pool notices by itself.
 pub const UPSTREAM_IDLE_MS: u64 = 55_000;
 
+/// A pooled connection is not used again before it has rested for this long: time for a server that closes after its answer
+/// without saying so. At 10,000 calls a second a worker, 50 connections rest at any time; the pool holds 64.
+pub const UPSTREAM_REST_NS: u64 = 5_000_000;
+
 /// A call that has no answer after this is watched for a client that goes away. Before that, watching costs more than it
 /// could save.
 pub const WATCH_AFTER_MS: u64 = 100;

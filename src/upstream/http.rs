@@ -1,6 +1,7 @@
 //! Streamable HTTP upstreams: one exchange over a pooled connection.
 //!
-//! Connections are pooled per worker and used last-in first-out, so that the busy ones stay warm and the rest age out.
+//! Connections are pooled per worker. Of those that have rested for [`bounds::UPSTREAM_REST_NS`] the latest is used, so that
+//! the busy ones stay warm and what is not needed ages out.
 //!
 //! **A kept-alive connection that the upstream closes costs no call and doubles none.** Servers close kept-alive connections as
 //! they please, and the close can cross our request on the wire. Sending a `tools/call` again could run it twice; not sending it
@@ -9,8 +10,13 @@
 //! failed one had been used before, no byte of an answer came, and TCP says that no byte of the request was
 //! acknowledged, or the request is one that may be repeated (a list, a read). In every other case the caller is told that the
 //! outcome is unknown. An upstream that announces how long it keeps idle connections (`Keep-Alive: timeout=N`) is believed.
+//!
+//! One race is left: a server that closes right after its answer, without announcing it, while our next request already lies unread
+//! in its kernel, which has acknowledged it. Nobody could tell that from a call that was carried out. So a connection rests
+//! after an answer before it is used again: long enough for such a close to arrive and be seen.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -76,12 +82,14 @@ pub(crate) struct HttpUpstream {
     max_idle: usize,
     max_in_flight: u32,
     in_flight: Cell<u32>,
-    idle: RefCell<Vec<Idle>>,
+    idle: RefCell<VecDeque<Idle>>,
 }
 
+/// A connection that waits for its next use; the pool holds them in the order in which they came back.
 struct Idle {
     connection: Connection,
     since_ms: u64,
+    since_ns: u64,
 }
 
 /// One connection to an upstream, and what has been received over it and not used.
@@ -157,7 +165,7 @@ impl HttpUpstream {
             max_idle: settings.max_idle_connections as usize,
             max_in_flight: share,
             in_flight: Cell::new(0),
-            idle: RefCell::new(Vec::new()),
+            idle: RefCell::new(VecDeque::new()),
         }
     }
 
@@ -277,20 +285,30 @@ impl HttpUpstream {
 
     /// A connection to send on: an idle one that is still open, else a new one. The flag says which.
     async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Connection, bool), Failure> {
-        let mut next = if fresh { None } else { self.idle.borrow_mut().pop() };
-        let now_ms = worker.timers.now_ms();
-        while let Some(idle) = next {
-            let is_fresh = now_ms.saturating_sub(idle.since_ms) < idle.connection.idle_limit_ms;
+        let now_ns = worker.now_ns();
+        while let Some(idle) = if fresh { None } else { self.next_idle(now_ns) } {
+            let is_fresh = worker.timers.now_ms().saturating_sub(idle.since_ms) < idle.connection.idle_limit_ms;
             // Bytes that nobody asked for are as bad as an end: the next answer would be theirs.
             if is_fresh && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet {
                 worker.metrics.upstream_reuses.inc();
                 return Ok((idle.connection, true));
             }
-            next = self.idle.borrow_mut().pop();
         }
         let connection = self.connect(worker).await?;
         worker.metrics.upstream_connects.inc();
         Ok((connection, false))
+    }
+
+    /// The latest of the connections that have rested. A full pool gives its oldest without: it turns over so fast that more
+    /// connections would not rest longer.
+    fn next_idle(&self, now_ns: u64) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        let rested = idle.partition_point(|one| now_ns.saturating_sub(one.since_ns) >= bounds::UPSTREAM_REST_NS);
+        match rested.checked_sub(1) {
+            Some(latest) => idle.remove(latest),
+            None if !idle.is_empty() && idle.len() >= self.max_idle => idle.pop_front(),
+            None => None,
+        }
     }
 
     async fn connect(&self, worker: &Worker) -> Result<Connection, Failure> {
@@ -338,7 +356,7 @@ impl HttpUpstream {
         connection.buf.shrink_to(bounds::READ_BUFFER_BYTES);
         let mut idle = self.idle.borrow_mut();
         if idle.len() < self.max_idle {
-            idle.push(Idle { connection, since_ms: worker.timers.now_ms() });
+            idle.push_back(Idle { connection, since_ms: worker.timers.now_ms(), since_ns: worker.now_ns() });
         }
     }
 
@@ -352,9 +370,10 @@ impl HttpUpstream {
 }
 
 impl Connection {
-    /// The decoder for a body under this framing.
+    /// Sets the time of the next wait. A deadline that has fallen due stays so: it has ended the connection.
     pub(crate) fn set_deadline(&self, after_ms: Option<u64>) {
         match after_ms {
+            _ if self.has_expired() => {}
             Some(ms) => self.deadline.set(ms, OnExpiry::Cut),
             None => self.deadline.clear(),
         }
@@ -405,7 +424,12 @@ impl Connection {
         if gone {
             return Err(Failure::ClientGone);
         }
-        result.map_err(|_| Failure::Broken)
+        match result {
+            // Our own deadline ends the stream by shutting it down, which must not pass for the upstream's end of a body.
+            Ok(0) | Err(_) if self.has_expired() => Err(Failure::Timeout),
+            Ok(n) => Ok(n),
+            Err(_) => Err(Failure::Broken),
+        }
     }
 }
 

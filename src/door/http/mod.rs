@@ -195,7 +195,11 @@ impl Connection {
         output.shrink_to(bounds::STREAM_BUFFER_BYTES);
         self.output = output;
         match result {
-            Ok(()) => Flow::Next,
+            Ok(()) => {
+                // The client has taken it; how long the next part takes to come is not up to the client.
+                self.deadline.clear();
+                Flow::Next
+            }
             Err(_) => {
                 if self.deadline.has_expired() {
                     let event = self.worker.event(EventKind::ConnectionTimeout, self.peer);

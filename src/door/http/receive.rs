@@ -47,6 +47,8 @@ impl Connection {
                 Err(BodyEnd::Reject(reject)) => return Err(self.reject(reject, opening.is_head).await),
                 Err(BodyEnd::Flow(flow)) => return Err(flow),
             };
+            // The client has done its part; what follows takes its own time.
+            self.deadline.clear();
             return Ok(Request {
                 head: placed.head,
                 body: placed.body,

@@ -403,7 +403,8 @@ impl Connection {
         self.put_event(call, &event);
     }
 
-    /// Waits for more of a stream, sending keep-alive comments meanwhile. The pending read is never dropped.
+    /// Waits for more of a stream, sending keep-alive comments meanwhile. The pending read is never dropped. An `endless` stream
+    /// is over when the process drains; a call's goes on until its response.
     async fn read_event_bytes(&mut self, chunked: bool, endless: bool, answer: &mut Answer<'_>) -> Wait {
         let fd = answer.connection.stream.fd();
         let mut read = pin!(answer.connection.read());

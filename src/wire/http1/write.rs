@@ -13,7 +13,9 @@ use super::{Fields, Span};
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Request fields that are not passed on to an upstream.
-const REQUEST_NAMES: [&[u8]; 26] = [
+const REQUEST_NAMES: [&[u8]; 27] = [
+    // Only `identity` is let in; see door/http/gate.rs.
+    b"content-encoding",
     // Of this connection alone.
     b"connection",
     b"keep-alive",
@@ -53,7 +55,9 @@ const REQUEST_NAMES: [&[u8]; 26] = [
 const REQUEST_PREFIXES: [&[u8]; 4] = [b"x-forwarded-", b"x-original-", b"x-rewrite-", b"sec-websocket-"];
 
 /// Response fields that are not passed on to a client.
-const RESPONSE_NAMES: [&[u8]; 24] = [
+const RESPONSE_NAMES: [&[u8]; 25] = [
+    // Said by the gateway itself on every event stream.
+    b"x-accel-buffering",
     // Of this connection alone.
     b"connection",
     b"keep-alive",

@@ -1,0 +1,333 @@
+//! Promise: whatever an upstream does, a client gets one true answer: no call is lost, none is made twice, nothing that was cut
+//! short looks whole, and memory stays bounded.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "support/blackbox/mod.rs"]
+mod blackbox;
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+
+use blackbox::{Gateway, Next, Upstream, answer, call, modern, post, result};
+
+/// 2,000 calls through 8 connections; the upstream's ids are counted.
+fn none_lost_none_doubled(upstream: &Upstream, gateway: &Gateway) {
+    const CLIENTS: usize = 8;
+    const CALLS: usize = 250;
+    std::thread::scope(|scope| {
+        for client_number in 0..CLIENTS {
+            scope.spawn(move || {
+                let mut client = gateway.client();
+                for number in 0..CALLS {
+                    let id = client_number * CALLS + number;
+                    let response = client.ask(&post(&call(id)));
+                    assert_eq!(response.status, 200, "{}", response.text());
+                    assert_eq!(response.json()["id"], id);
+                }
+            });
+        }
+    });
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    for request in upstream.requests() {
+        *seen.entry(request.id()).or_default() += 1;
+    }
+    let doubled: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(doubled.is_empty(), "made twice: {doubled:?}");
+    assert_eq!(seen.len(), CLIENTS * CALLS);
+}
+
+#[test]
+fn an_upstream_that_closes_kept_alive_connections_costs_no_call_and_doubles_none() {
+    for every in [1, 2, 7, 100] {
+        let upstream = Upstream::start(move |request, conversation| {
+            conversation.echo(request);
+            // Silently: the answer did not say so.
+            if conversation.count >= every { Next::Close } else { Next::Keep }
+        });
+        let gateway = Gateway::start(&[], upstream.address);
+        none_lost_none_doubled(&upstream, &gateway);
+        gateway.unharmed();
+    }
+}
+
+#[test]
+fn an_upstream_that_says_it_closes_is_believed() {
+    let upstream = Upstream::start(|request, conversation| {
+        let body = result(&request.id(), "{}");
+        conversation.send(
+            format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+                .as_bytes(),
+        );
+        Next::Close
+    });
+    let gateway = Gateway::start(&[], upstream.address);
+    none_lost_none_doubled(&upstream, &gateway);
+    assert!((gateway.metric("ringwall_upstream_retries_total") - 0.0).abs() < 0.5);
+}
+
+#[test]
+fn a_call_that_was_read_and_not_answered_is_502_and_not_made_again() {
+    let upstream = Upstream::start(|request, conversation| match request.id().as_str() {
+        "1" => conversation.echo(request),
+        _ => Next::Close,
+    });
+    let gateway = Gateway::start(&[("WORKERS", "1")], upstream.address);
+    let mut client = gateway.client();
+    // On a fresh connection, and on one that was used before.
+    for (warm_up, id) in [(false, 2), (true, 3)] {
+        if warm_up {
+            assert_eq!(client.ask(&post(&call(1))).status, 200);
+            // The pool lets a connection rest before it uses it again.
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let response = client.ask(&post(&call(id)));
+        let error = response.json();
+        assert_eq!((response.status, &error["id"], &error["error"]["code"]), (502, &id.into(), &(-32001).into()));
+        assert!(error["error"]["message"].as_str().unwrap().contains("unknown"), "{error}");
+    }
+    let seen: Vec<(String, usize)> =
+        upstream.requests().iter().map(|request| (request.id(), request.connection)).collect();
+    assert_eq!(seen, [("2".into(), 0), ("1".into(), 1), ("3".into(), 1)]);
+    drop(client);
+    gateway.unharmed();
+}
+
+#[test]
+fn an_upstream_that_stalls_is_504_and_its_connection_is_given_up() {
+    let upstream = Upstream::start(|request, conversation| {
+        match request.id().as_str() {
+            // Nothing at all, half a head, a head and half a body.
+            "1" => {}
+            "2" => drop(conversation.send(b"HTTP/1.1 200 OK\r\nContent-")),
+            "3" => drop(conversation.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{\"a\"")),
+            "4" => drop(conversation.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{\"a\"")),
+            _ => return conversation.echo(request),
+        }
+        assert!(conversation.wait_for_close());
+        conversation.note("closed");
+        Next::Close
+    });
+    let gateway = Gateway::start(&[("CIRCUITBREAKER_TIMEOUT", "300")], upstream.address);
+    let mut client = gateway.client();
+    for id in 1..=4 {
+        let response = client.ask(&post(&call(id)));
+        assert_eq!((response.status, &response.json()["error"]["code"]), (504, &(-32001).into()), "{id}");
+        upstream.wait("the stalled connection to be closed", |log| log.notes.len() == id);
+    }
+    assert_eq!(client.ask(&post(&call(9))).status, 200);
+    drop(client);
+    gateway.unharmed();
+}
+
+#[test]
+fn an_event_stream_that_stalls_ends_with_an_error_for_its_call() {
+    let upstream = Upstream::start(|_, conversation| {
+        conversation.begin_events();
+        conversation.chunk(b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\"}\n\n");
+        conversation.wait_for_close();
+        Next::Close
+    });
+    let gateway = Gateway::start(&[("CIRCUITBREAKER_TIMEOUT", "300")], upstream.address);
+    let mut client = gateway.client();
+    client.send(&post(&call("\"a\"")));
+    client.head();
+    client.event();
+    let event = client.event();
+    let error: serde_json::Value = serde_json::from_str(event.strip_prefix("event: message\ndata: ").unwrap()).unwrap();
+    assert_eq!((&error["id"], &error["error"]["code"]), (&"a".into(), &(-32001).into()));
+    assert_eq!(client.chunk(), Some(None));
+    drop(client);
+    gateway.unharmed();
+}
+
+#[test]
+fn what_is_not_http_is_502() {
+    const ANSWERS: &[&str] = &[
+        "garbage\r\n\r\n",
+        "HTTP/2 200 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\nContent-Length: 0\n\n",
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+    ];
+    let upstream = Upstream::start(|request, conversation| {
+        let number: usize = request.id().parse().unwrap();
+        match ANSWERS.get(number) {
+            Some(bytes) => {
+                conversation.send(bytes.as_bytes());
+                conversation.wait_for_close();
+                Next::Close
+            }
+            None => conversation.echo(request),
+        }
+    });
+    let gateway = Gateway::start(&[], upstream.address);
+    let mut client = gateway.client();
+    for (id, bytes) in ANSWERS.iter().enumerate() {
+        let response = client.ask(&post(&call(id)));
+        assert_eq!((response.status, &response.json()["id"]), (502, &id.into()), "{bytes:?}: {response:?}");
+    }
+    assert_eq!(client.ask(&post(&call(999))).status, 200);
+    drop(client);
+    gateway.unharmed();
+}
+
+#[test]
+fn bytes_behind_an_answer_are_never_the_next_one() {
+    let upstream = Upstream::start(|request, conversation| {
+        let own = blackbox::answer_json(&result(&request.id(), "{}"));
+        let more = blackbox::answer_json(&result("\"smuggled\"", "{}"));
+        conversation.send(format!("{own}{more}").as_bytes());
+        Next::Keep
+    });
+    let gateway = Gateway::start(&[("WORKERS", "1")], upstream.address);
+    let mut client = gateway.client();
+    for id in 0..20 {
+        assert_eq!(client.ask(&post(&call(id))).json()["id"], id);
+    }
+}
+
+#[test]
+fn an_unreachable_upstream_is_502_and_the_call_was_not_made() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::start(&[], nobody);
+    let response = gateway.post(&call(1));
+    assert_eq!(response.status, 502);
+    assert!(response.text().contains("was not made"), "{}", response.text());
+    assert_eq!(response.json()["id"], 1);
+    gateway.unharmed();
+}
+
+#[test]
+fn an_upstreams_401_is_ours_and_other_statuses_pass() {
+    let upstream = Upstream::start(|request, conversation| {
+        let status: u16 = request.id().parse().unwrap();
+        let extra = "WWW-Authenticate: Bearer\r\nSet-Cookie: a=b\r\nServer: secret\r\nX-Own: kept\r\n";
+        let bytes = answer(status, "application/json", "{\"a\":1}").replacen("\r\n", &format!("\r\n{extra}"), 1);
+        conversation.send(bytes.as_bytes());
+        Next::Keep
+    });
+    let gateway = Gateway::start(&[], upstream.address);
+    for (status, told) in
+        [(401, 502), (407, 502), (400, 400), (404, 404), (429, 429), (500, 500), (503, 503), (200, 200)]
+    {
+        let response = gateway.post(&call(status));
+        assert_eq!((response.status, response.text().as_str()), (told, "{\"a\":1}"));
+        for name in ["www-authenticate", "set-cookie", "server"] {
+            assert_eq!(response.field(name), None, "{status}");
+        }
+        assert_eq!(response.field("x-own").as_deref(), Some("kept"));
+    }
+    gateway.unharmed();
+}
+
+#[test]
+fn a_body_cut_short_never_looks_whole() {
+    let long = "x".repeat(200_000);
+    let upstream = Upstream::start(move |request, conversation| {
+        let size = if request.text().contains("\"long\"") { 200_000 } else { 50 };
+        let part = &long[..size / 2];
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+        if request.text().contains("chunked") {
+            conversation.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n").as_bytes());
+            conversation.chunk(part.as_bytes());
+        } else {
+            conversation.send(format!("{head}Content-Length: {size}\r\n\r\n{part}").as_bytes());
+        }
+        Next::Close
+    });
+    let gateway = Gateway::start(&[], upstream.address);
+    for framing in ["length", "chunked"] {
+        let short = gateway.post(&call(format!("\"{framing}\"")));
+        assert_eq!(short.status, 502, "what fits a buffer is not begun");
+        let mut client = gateway.client();
+        client.send(&post(&call(format!("\"{framing}\"")).replace("hello", "long")));
+        assert!(client.try_response().is_none(), "{framing}: the connection is cut before the end");
+    }
+    gateway.unharmed();
+}
+
+#[test]
+fn huge_bodies_stream_with_bounded_memory_whatever_their_framing() {
+    const SIZE: usize = 96 << 20;
+    const PIECE: usize = 1 << 16;
+    let upstream = Upstream::start(|request, conversation| {
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
+        let framing = request.id();
+        conversation.send(head.as_bytes());
+        match framing.as_str() {
+            "1" => conversation.send(format!("Content-Length: {SIZE}\r\n\r\n").as_bytes()),
+            "2" => conversation.send(b"Transfer-Encoding: chunked\r\n\r\n"),
+            _ => conversation.send(b"\r\n"),
+        };
+        for number in 0..SIZE / PIECE {
+            let piece = vec![b'a' + (number % 26) as u8; PIECE];
+            if framing == "2" {
+                conversation.chunk(&piece)
+            } else {
+                conversation.send(&piece)
+            };
+        }
+        match framing.as_str() {
+            "1" => Next::Keep,
+            "2" => conversation.end_chunks(),
+            _ => Next::Close,
+        }
+    });
+    let gateway = Gateway::start(&[], upstream.address);
+    assert!(gateway.post("[").status == 400);
+    let before = gateway.resident_bytes();
+    for id in 1..=3 {
+        let response = gateway.post(&call(id));
+        assert_eq!(response.body.len(), SIZE, "{id}");
+        let right =
+            response.body.chunks(PIECE).enumerate().all(|(n, piece)| piece.iter().all(|b| *b == b'a' + (n % 26) as u8));
+        assert!(right, "{id}");
+        let grown = gateway.resident_bytes().saturating_sub(before);
+        assert!(grown < 24 << 20, "{id}: {grown} bytes");
+    }
+    gateway.unharmed();
+}
+
+#[test]
+fn the_clients_time_to_read_is_not_the_upstreams_time_to_answer() {
+    let upstream = Upstream::start(|_, conversation| {
+        conversation.send(
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 200000\r\n\r\n{}",
+                "x".repeat(100_000)
+            )
+            .as_bytes(),
+        );
+        conversation.wait_for("more");
+        conversation.send("x".repeat(100_000).as_bytes());
+        Next::Keep
+    });
+    let gateway = Gateway::start(
+        &[("WRITE_TIMEOUT", "200"), ("HEADER_TIMEOUT", "200"), ("BODY_TIMEOUT", "200")],
+        upstream.address,
+    );
+    let mut client = gateway.client();
+    let bytes = post(&call(1));
+    client.send(&bytes[..20]);
+    client.send(&bytes[20..]);
+    upstream.wait("the call", |log| log.requests.len() == 1);
+    // Nothing tells that a time is over which must not be: only time does.
+    std::thread::sleep(std::time::Duration::from_millis(600));
+    upstream.say("more");
+    assert_eq!(client.response().body.len(), 200_000);
+    assert_eq!(client.ask(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200, "and it stays open");
+}
+
+#[test]
+fn a_modern_call_that_fails_is_told_in_the_same_words() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let gateway = Gateway::start(&[], nobody);
+    let response = gateway.client().ask(&modern(5, "tools/call", Some("echo"), "\"name\":\"echo\",\"arguments\":{}"));
+    assert_eq!((response.status, &response.json()["error"]["code"]), (502, &(-32001).into()));
+}
