@@ -120,25 +120,6 @@ impl Method {
         }
     }
 
-    /// Does it only read, so that asking twice does no harm?
-    #[must_use]
-    pub const fn is_read_only(self) -> bool {
-        matches!(
-            self,
-            Self::Ping
-                | Self::ServerDiscover
-                | Self::ToolsList
-                | Self::PromptsList
-                | Self::PromptsGet
-                | Self::ResourcesList
-                | Self::ResourcesTemplatesList
-                | Self::ResourcesRead
-                | Self::CompletionComplete
-                | Self::TasksGet
-                | Self::TasksList
-        )
-    }
-
     /// Must a 2026-07-28 request of this method carry `Mcp-Name`?
     #[must_use]
     pub const fn needs_name_header(self) -> bool {

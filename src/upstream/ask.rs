@@ -74,7 +74,7 @@ pub(crate) async fn ask(
 
 async fn ask_http(worker: &Rc<Worker>, http: &HttpUpstream, bytes: Vec<u8>, timeout_ms: u64) -> Result<Asked, Failure> {
     let mut session = None;
-    let limits = Limits { head_ms: Some(timeout_ms), repeatable: false };
+    let limits = Limits { head_ms: Some(timeout_ms) };
     let (answer, _) = http
         .exchange(worker, bytes, &limits, std::future::pending(), |head, buf| {
             session = head.mcp_session_id.map(|span| span.of(buf).to_vec());

@@ -8,8 +8,7 @@
 //! again would lose it. What decides is whether the upstream's kernel ever took the request: a socket that is already closed
 //! answers data with a reset and acknowledges nothing. So a request is sent again, on a fresh connection, only when the
 //! failed one had been used before, no byte of an answer came, and TCP says that no byte of the request was
-//! acknowledged, or the request is one that may be repeated (a list, a read). In every other case the caller is told that the
-//! outcome is unknown. An upstream that announces how long it keeps idle connections (`Keep-Alive: timeout=N`) is believed.
+//! acknowledged. In every other case the caller is told that the outcome is unknown. An upstream that announces how long it keeps idle connections (`Keep-Alive: timeout=N`) is believed.
 //!
 //! One race is left: a server that closes right after its answer, without announcing it, while our next request already lies unread
 //! in its kernel, which has acknowledged it. Nobody could tell that from a call that was carried out. So a connection rests
@@ -140,8 +139,6 @@ impl Drop for InFlight<'_> {
 pub(crate) struct Limits {
     /// Milliseconds until the head of the answer must be there; `None` for streams that stay silent by nature.
     pub(crate) head_ms: Option<u64>,
-    /// Sending it twice does no harm (RFC 9110 §9.2.2): lists and reads.
-    pub(crate) repeatable: bool,
 }
 
 impl HttpUpstream {
@@ -233,10 +230,7 @@ impl HttpUpstream {
                     return (Ok(answer), request);
                 }
                 Err(Failure::Broken)
-                    if reused
-                        && !fresh
-                        && connection.buf.is_empty()
-                        && (limits.repeatable || never_taken(&connection.stream, sent_before)) =>
+                    if reused && connection.buf.is_empty() && never_taken(&connection.stream, sent_before) =>
                 {
                     worker.metrics.upstream_retries.inc();
                     fresh = true;

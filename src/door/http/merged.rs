@@ -67,7 +67,7 @@ async fn pump_http(
     bytes: Vec<u8>,
     sender: &mpsc::Sender<Piece>,
 ) {
-    let limits = Limits { head_ms: None, repeatable: false };
+    let limits = Limits { head_ms: None };
     let (answer, _) = http.exchange(worker, bytes, &limits, sender.closed(), |_, _| {}).await;
     let Ok(mut answer) = answer else { return };
     if answer.head.status != 200 || answer.head.content != Content::EventStream {

@@ -70,10 +70,7 @@ impl Connection {
     async fn forward_http(&mut self, mut call: Call, index: usize, http: Rc<HttpUpstream>, bytes: Vec<u8>) -> Flow {
         let worker = self.worker.clone();
         let endless = call.method == crate::rpc::Method::SubscriptionsListen;
-        let limits = Limits {
-            head_ms: (!endless).then(|| http.call_timeout_ms()),
-            repeatable: call.kind == Kind::Request && call.method.is_read_only(),
-        };
+        let limits = Limits { head_ms: (!endless).then(|| http.call_timeout_ms()) };
         let output = &mut self.output;
         let mut minted = None;
         let mints = call.method == crate::rpc::Method::Initialize;

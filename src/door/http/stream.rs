@@ -155,7 +155,7 @@ impl Connection {
     ) -> Flow {
         let worker = self.worker.clone();
         // The head of a stream may come with its first event, which may be a long time off.
-        let limits = Limits { head_ms: (!endless).then(|| http.call_timeout_ms()), repeatable: endless };
+        let limits = Limits { head_ms: (!endless).then(|| http.call_timeout_ms()) };
         let output = &mut self.output;
         let (result, _) = {
             let watch = gone(&self.stream, &self.deadline, &mut self.input);

@@ -60,7 +60,7 @@ fn response_fields_that_are_passed_on() {
     parse_response(received, 0, false, &mut head).unwrap();
     assert_eq!(
         written(|out| copy_response_fields(out, &head, received)),
-        "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\
+        "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n\
          Retry-After: 1\r\nAllow: POST\r\n"
     );
 }
