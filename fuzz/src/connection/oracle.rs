@@ -181,7 +181,10 @@ fn check_forwarded(input: &Input<'_>, seen: &Seen) {
     let made: usize = seen.sent.requests.iter().map(|request| request.messages.len()).sum();
     let several = input.has(SEVERAL);
     let most = if several { made * FAN_OUT } else { made };
-    assert!(seen.forwarded.len() <= most, "{} calls at the upstream, {made} made", seen.forwarded.len());
+    if seen.forwarded.len() > most {
+        let raw: Vec<String> = seen.forwarded.iter().map(|forwarded| forwarded.raw.escape_ascii().to_string()).collect();
+        panic!("{} calls at the upstream, {made} made: {raw:#?}", raw.len());
+    }
     let mut messages: Vec<(&Request, Option<&Vec<u8>>)> = Vec::new();
     for request in &seen.sent.requests {
         messages.extend(request.messages.iter().map(|message| (request, message.as_ref())));

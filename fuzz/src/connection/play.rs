@@ -44,7 +44,8 @@ pub(super) fn play(side: &Side, input: &Input<'_>) -> Seen {
     let mut upstream = Upstream { input, ends: Vec::new(), answered: 0, forwarded: Vec::new() };
     let mut client = Client::connect(side, input);
     let begun = Instant::now();
-    while !client.is_over(input) {
+    // A client that leaves waits until it has been let in: what is still in the backlog would be served during the next input.
+    while !(client.is_closed || client.leaves(input) && side.gateway.open_connections() > 0) {
         if begun.elapsed() > PATIENCE {
             panic!(
                 "hang: {} of {} answers\n{}",
@@ -53,7 +54,7 @@ pub(super) fn play(side: &Side, input: &Input<'_>) -> Seen {
                 client.received.escape_ascii()
             );
         }
-        wait(Some(&client), &upstream, &side.upstreams, 1000);
+        wait(Some(&client), &upstream, &side.upstreams, if client.leaves(input) { 1 } else { 1000 });
         client.step(input);
         upstream.step(&side.upstreams);
     }
@@ -119,8 +120,8 @@ impl Client {
         oracle::answers(&self.received, &self.sent).len()
     }
 
-    fn is_over(&self, input: &Input<'_>) -> bool {
-        self.is_closed || input.has(LEAVES) && self.pieces.is_empty()
+    fn leaves(&self, input: &Input<'_>) -> bool {
+        input.has(LEAVES) && self.pieces.is_empty()
     }
 
     fn step(&mut self, input: &Input<'_>) {
