@@ -2,6 +2,7 @@
 //!
 //! A test binary of its own, with one test: signals reach the whole process.
 #![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the threads of a test are its own")]
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,6 +1,7 @@
 //! https upstreams: calls go through, a connection that the server ends costs none, and a certificate that is not trusted is not
 //! talked to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the threads of a test are its own")]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -101,7 +101,8 @@ pub struct Envelope {
     /// The `params` object.
     pub params: Option<Span>,
     /// What it acts on: `params.name` of `tools/call` and `prompts/get`, `params.uri` of `resources/read`. Always there on
-    /// these; on `resources/subscribe` and `unsubscribe`, `params.uri` when it is there.
+    /// these; on `resources/subscribe` and `unsubscribe`, `params.uri` when it is there, and on `tasks/get`, `update` and
+    /// `cancel`, `params.taskId`.
     pub name: Option<Text>,
     /// The `params.arguments` object of `tools/call` and `prompts/get`.
     pub arguments: Option<Span>,

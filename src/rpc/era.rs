@@ -298,13 +298,15 @@ fn check_routing(mirrored: &Mirrored<'_>, envelope: &Envelope, raw: &[u8]) -> Re
     if !envelope.method_text.is_some_and(|text| text.equals(raw, method)) {
         return Err(EraFault::MethodDiffers);
     }
-    if envelope.method.needs_name_header() {
-        let name = mirrored.name.value()?.ok_or(EraFault::NameMissing)?;
-        if !envelope.name.is_some_and(|text| names(name, text, raw)) {
-            return Err(EraFault::NameDiffers);
-        }
+    if !envelope.method.may_have_name_header() {
+        return Ok(());
     }
-    Ok(())
+    match mirrored.name.value()? {
+        Some(name) if envelope.name.is_some_and(|text| names(name, text, raw)) => Ok(()),
+        Some(_) => Err(EraFault::NameDiffers),
+        None if envelope.method.needs_name_header() => Err(EraFault::NameMissing),
+        None => Ok(()),
+    }
 }
 
 /// Decides whether a batch may be split: only where the version is 2025-03-26, or none is given.

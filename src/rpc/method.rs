@@ -110,12 +110,13 @@ names! {
 }
 
 impl Method {
-    /// The member of `params` that names what the method acts on: the tool, the prompt, the resource.
+    /// The member of `params` that names what the method acts on: the tool, the prompt, the resource, the task.
     #[must_use]
     pub const fn subject(self) -> Option<&'static str> {
         match self {
             Self::ToolsCall | Self::PromptsGet => Some("name"),
             Self::ResourcesRead | Self::ResourcesSubscribe | Self::ResourcesUnsubscribe => Some("uri"),
+            Self::TasksGet | Self::TasksUpdate | Self::TasksCancel => Some("taskId"),
             _ => None,
         }
     }
@@ -124,6 +125,13 @@ impl Method {
     #[must_use]
     pub const fn needs_name_header(self) -> bool {
         matches!(self, Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead)
+    }
+
+    /// Must `Mcp-Name`, where a 2026-07-28 request of this method carries it, equal the body? The tasks extension mirrors
+    /// the task's id (SEP-2663); not all clients know that.
+    #[must_use]
+    pub const fn may_have_name_header(self) -> bool {
+        self.needs_name_header() || matches!(self, Self::TasksGet | Self::TasksUpdate | Self::TasksCancel)
     }
 
     /// Defined in revisions up to 2025-11-25 and taken out of 2026-07-28, where it is an unknown method.

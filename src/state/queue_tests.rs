@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, reason = "the threads of a test are its own")]
 
 use super::*;
 use crate::state::events::EventKind;

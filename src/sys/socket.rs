@@ -109,6 +109,7 @@ pub(crate) fn bytes_acknowledged(fd: RawFd) -> Option<u64> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
+#[allow(clippy::disallowed_methods, reason = "the threads of a test are its own")]
 mod tests {
     use super::*;
     use std::io::{Read, Write};

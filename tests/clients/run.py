@@ -24,6 +24,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
+
 import stack
 from stack import FIXTURE, ROOT, TOKEN, Gateway, NotAvailable, Stack
 

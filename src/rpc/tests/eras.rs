@@ -30,6 +30,8 @@ fn modern_requests() {
     let call = request("tools/call", &format!(r#""name":"echo",{META}"#));
     let read = request("resources/read", &format!(r#""uri":"file:///\u00e9",{META}"#));
     let get = request("prompts/get", &format!(r#""name":"p",{META}"#));
+    let task = request("tasks/get", &format!(r#""taskId":"t1",{META}"#));
+    let no_task = request("tasks/cancel", META);
     let odd = request("x/y", META);
     let (l, c, r, g) = (Some("tools/list"), Some("tools/call"), Some("resources/read"), Some("prompts/get"));
     for (name, headers, raw, want) in [
@@ -58,6 +60,10 @@ fn modern_requests() {
         ("read, no name", [V, r, None], &read, Err(EraFault::NameMissing)),
         ("get", [V, g, Some("p")], &get, Ok(Era::Modern)),
         ("get, no name", [V, g, None], &get, Err(EraFault::NameMissing)),
+        ("task", [V, Some("tasks/get"), Some("t1")], &task, Ok(Era::Modern)),
+        ("task, no name", [V, Some("tasks/get"), None], &task, Ok(Era::Modern)),
+        ("task, another name", [V, Some("tasks/get"), Some("t2")], &task, Err(EraFault::NameDiffers)),
+        ("name of no task", [V, Some("tasks/cancel"), Some("t1")], &no_task, Err(EraFault::NameDiffers)),
         ("unknown methods are the server's", [V, Some("x/y"), None], &odd, Ok(Era::Modern)),
         ("header missing", [None, l, None], &list, Err(EraFault::VersionMissing)),
         ("header of the other era", [Some("2025-11-25"), l, None], &list, Err(EraFault::VersionDiffers)),

@@ -3,6 +3,7 @@
 //!
 //! Nothing here sleeps where an event can be awaited; every wait has a time limit that only a hung gateway reaches.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the threads of a test are its own")]
 
 mod client;
 mod gateway;
