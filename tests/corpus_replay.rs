@@ -1,6 +1,8 @@
 //! Replays the kept fuzz corpora, and every input that once broke something, through the fuzz targets' own checks.
 #![allow(clippy::expect_used, reason = "tests")]
 
+// The harness plays clients and servers on threads of its own; the bans are for what runs on a worker.
+#[allow(clippy::disallowed_methods, clippy::disallowed_types)]
 #[path = "../fuzz/src/connection/mod.rs"]
 mod connection;
 #[path = "support/envelope_fuzz.rs"]

@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> ExitCode {
 fn report(loaded: Result<Loaded, Faults>) -> Report {
     match loaded {
         Ok(loaded) => {
-            let faults = loaded.unreadable_files();
+            let faults = loaded.unservable();
             let Loaded { settings, warnings, effective } = loaded;
             Report { profile: Some(settings.profile), effective, warnings, faults }
         }

@@ -51,19 +51,14 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
     let inputs = Inputs::from_process(overrides.clone()).map_err(|faults| faults.to_string())?;
     let mut loaded = Settings::load(&inputs).map_err(|faults| faults.to_string())?;
     let mut improvised = Improvised::default();
-    if loaded.settings.policy.upstreams.is_empty() {
-        if loaded.settings.profile == Profile::Production {
-            return Err("no upstream is configured: name one in ringwall.toml ([upstream.NAME] url = \"…\"), with \
-                        `ringwall serve --upstream URL`, or `ringwall serve -- COMMAND`"
-                .to_owned());
-        }
+    if loaded.settings.policy.upstreams.is_empty() && loaded.settings.profile == Profile::Development {
         let program = std::env::current_exe().map_err(|error| format!("cannot find this program's file: {error}"))?;
         let command = vec![program.to_string_lossy().into_owned(), "sample-server".to_owned()];
         let inputs = Inputs { overrides: CommandLine { stdio_command: Some(command), ..overrides }, ..inputs };
         loaded = Settings::load(&inputs).map_err(|faults| faults.to_string())?;
         improvised.sample_server = true;
     }
-    let faults = loaded.unreadable_files();
+    let faults = loaded.unservable();
     if !faults.is_empty() {
         return Err(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));
     }
@@ -96,16 +91,9 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
 /// In development, a gateway that nobody could call is of no use: one token for this run.
 fn improvise_token(loaded: &mut Loaded, improvised: &mut Improvised) -> Result<(), String> {
     let auth = &mut loaded.settings.auth;
-    let callable = auth.door_token.is_some() || auth.demo_mode || !auth.enabled || auth.jwt_secret.is_some();
+    let callable = auth.door_token.is_some() || auth.demo_mode || !auth.enabled;
     if callable || !loaded.settings.policy.agents.is_empty() {
         return Ok(());
-    }
-    if loaded.settings.profile == Profile::Production {
-        return Err(
-            "no token is configured, so nobody could call: set WS_AUTH_TOKEN (`ringwall init` makes one), or name \
-                    agents in ringwall.toml"
-                .to_owned(),
-        );
     }
     let mut bytes = [0u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes from the system: {error}"))?;

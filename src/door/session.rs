@@ -84,7 +84,8 @@ impl Sealer {
         self.cipher.encrypt_in_place(&Nonce::from(nonce), principal, &mut body).ok()?;
         let mut sealed = nonce.to_vec();
         sealed.append(&mut body);
-        Some(URL_SAFE_NO_PAD.encode(sealed))
+        // What `open` would not look at must not be given out.
+        Some(URL_SAFE_NO_PAD.encode(sealed)).filter(|sealed| sealed.len() <= MAX_SEALED_BYTES)
     }
 
     /// Opens a sealed id into `session`, whose memory is reused.

@@ -1,14 +1,52 @@
-//! Whether the files that settings name can be read. Apart from loading, which is pure: `ringwall check` asks here, and
-//! `serve` before it binds anything.
+//! What stops a gateway although each setting is accepted: files that cannot be read, and combinations that this version does
+//! not serve. Apart from loading, which is pure: `ringwall check` asks here, and `serve` before it binds anything.
 
 use std::path::Path;
 
 use super::fault::{Fault, Source, clip};
 use super::load::Loaded;
 use super::policy::UpstreamTarget;
-use super::tree::ClientAuth;
+use super::tree::{ClientAuth, Profile};
 
 impl Loaded {
+    /// Why `serve` would not start with these settings, as far as can be told without starting it.
+    #[must_use]
+    pub fn unservable(&self) -> Vec<Fault> {
+        let mut faults = self.unreadable_files();
+        let mut fault = |name: &str, why: &str, allowed: &str, example: &str| {
+            let found = self.effective.iter().find(|one| one.name == name);
+            faults.push(Fault {
+                name: name.into(),
+                value: found.map(|one| one.value_shown.clone()),
+                source: found.map_or(Source::Default, |one| one.source),
+                why: why.into(),
+                allowed: allowed.into(),
+                example: example.into(),
+            });
+        };
+        if self.settings.tls.server.is_some() {
+            // Never plain text in the place of TLS that was asked for.
+            let why = "is not served by this version";
+            fault("SSL_ENABLED", why, "false, with TLS in front", "TLS_TERMINATED_UPSTREAM=true");
+        }
+        if self.settings.profile == Profile::Production {
+            if self.settings.policy.upstreams.is_empty() {
+                let why = "no upstream is named, and production does not serve the sample server";
+                fault(
+                    "upstream",
+                    why,
+                    "at least one [upstream.NAME] in the policy file",
+                    "--upstream http://10.0.0.5:3001/mcp",
+                );
+            }
+            if self.settings.auth.door_token.is_none() && self.settings.policy.agents.is_empty() {
+                let why = "no token is set and the policy names no agent: nobody could call";
+                fault("WS_AUTH_TOKEN", why, "32 characters or more (`ringwall init` makes one)", "");
+            }
+        }
+        faults
+    }
+
     /// A fault for each file or directory that is named and cannot be read now.
     #[must_use]
     pub fn unreadable_files(&self) -> Vec<Fault> {

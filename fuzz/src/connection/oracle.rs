@@ -182,7 +182,8 @@ fn check_forwarded(input: &Input<'_>, seen: &Seen) {
     let several = input.has(SEVERAL);
     let most = if several { made * FAN_OUT } else { made };
     if seen.forwarded.len() > most {
-        let raw: Vec<String> = seen.forwarded.iter().map(|forwarded| forwarded.raw.escape_ascii().to_string()).collect();
+        let raw: Vec<String> =
+            seen.forwarded.iter().map(|forwarded| forwarded.raw.escape_ascii().to_string()).collect();
         panic!("{} calls at the upstream, {made} made: {raw:#?}", raw.len());
     }
     let mut messages: Vec<(&Request, Option<&Vec<u8>>)> = Vec::new();

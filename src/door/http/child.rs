@@ -208,7 +208,11 @@ impl Connection {
             }
         };
         let text = format!("Upstream error: {reason}; {made}");
-        self.answer_rpc(call, status, -32001, &text);
+        let retry_after_s = match reason {
+            Gone::BackingOff { retry_after_ms } => retry_after_ms.div_ceil(1000).max(1),
+            _ => 1,
+        };
+        self.answer_rpc_later(call, status, -32001, &text, retry_after_s);
         let outcome = if *reason == Gone::Cancelled { Outcome::Cancelled } else { Outcome::UpstreamError };
         self.finish(call, outcome, status);
         self.flush().await

@@ -33,6 +33,8 @@ pub(super) struct Call {
     /// In [`Connection::notes`]: the decoded name or URI it acts on.
     name: Range<usize>,
     pub(super) started_ns: u64,
+    /// When the guards were done with it.
+    pub(super) decided_ns: u64,
     pub(super) keep_alive: bool,
     pub(super) chunked: bool,
     /// Room in the audit queue for the line that a forwarded tool call leaves.
@@ -63,6 +65,7 @@ impl Call {
             id: 0..0,
             name: 0..0,
             started_ns: request.started_ns,
+            decided_ns: 0,
             keep_alive: request.keep_alive,
             chunked: request.version == Version::Http11,
             reservation: None,
@@ -135,7 +138,15 @@ impl Connection {
         let mut call =
             Call { kind: envelope.kind, method: envelope.method, id, name, ..Call::without_message(era, request) };
         match self.guard_and_route(request, received, &envelope, scratch, &mut call) {
-            Ok((index, outgoing)) => Plan::Forward(call, index, outgoing),
+            Ok((index, outgoing)) => {
+                call.decided_ns = self.worker.now_ns();
+                if request.head_is_parsed {
+                    // Nothing was waited for since the head: all of it was deciding.
+                    let spent_ns = call.decided_ns.saturating_sub(call.started_ns);
+                    self.worker.metrics.guard_duration.record(spent_ns);
+                }
+                Plan::Forward(call, index, outgoing)
+            }
             Err(Refusal::Answered) => Plan::Answered,
             Err(Refusal::Fan(fan, spread)) => Plan::Fan(call, fan, spread),
             Err(Refusal::LookAgain(kind, spread)) => Plan::LookAgain(call, kind, spread),
@@ -273,14 +284,19 @@ impl Connection {
         answer::json(&mut self.output, 200, &body, !call.keep_alive);
     }
 
-    /// Answers a message with a JSON-RPC error under a status, and counts it as refused.
+    /// Answers a message with a JSON-RPC error under a status.
     pub(super) fn answer_rpc(&mut self, call: &Call, status: u16, code: i32, text: &str) {
+        self.answer_rpc_later(call, status, code, text, 1);
+    }
+
+    /// Likewise; a 429 or 503 says after how many seconds it is worth trying again.
+    pub(super) fn answer_rpc_later(&mut self, call: &Call, status: u16, code: i32, text: &str, retry_after_s: u64) {
         let mut body = Vec::with_capacity(128);
         reply::error(&mut body, call.id(&self.notes), code, text, None);
         self.worker.metrics.response(status);
         let fields = Fields {
             close: !call.keep_alive,
-            retry_after_s: matches!(status, 429 | 503).then_some(1),
+            retry_after_s: matches!(status, 429 | 503).then_some(retry_after_s),
             ..Fields::default()
         };
         answer::whole(&mut self.output, status, "application/json", &body, fields);

@@ -86,6 +86,8 @@ impl Connection {
         };
         match result {
             Ok(answer) => {
+                let waited_ns = worker.now_ns().saturating_sub(call.decided_ns);
+                worker.metrics.upstream_duration.record(waited_ns);
                 if let Some(id) = minted
                     && !self.seal_session(&call, index, &id)
                 {

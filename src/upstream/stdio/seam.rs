@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// A stdio upstream, as the settings describe it.
-#[derive(Clone, Debug)]
+///
+/// Not `Debug`: the variables may be secrets.
+#[derive(Clone)]
 pub struct ChildSpec {
     /// The upstream's name, for logs.
     pub name: String,
