@@ -145,7 +145,7 @@ pub(super) fn answers(received: &[u8], sent: &Sent) -> Vec<Answer> {
 }
 
 /// Checks what was seen against what was sent.
-pub(super) fn check(input: &Input<'_>, seen: &Seen) {
+pub(super) fn check(input: &Input, seen: &Seen) {
     let answers = answers(&seen.received, &seen.sent);
     check_answers(input, seen, &answers);
     check_forwarded(input, seen);
@@ -155,7 +155,7 @@ pub(super) fn check(input: &Input<'_>, seen: &Seen) {
     }
 }
 
-fn check_answers(input: &Input<'_>, seen: &Seen, answers: &[Answer]) {
+fn check_answers(input: &Input, seen: &Seen, answers: &[Answer]) {
     let asked = seen.sent.requests.len();
     assert!(answers.len() <= asked + 1, "{} answers to {asked} requests", answers.len());
     if let Some(refusal) = answers.get(asked)
@@ -165,7 +165,8 @@ fn check_answers(input: &Input<'_>, seen: &Seen, answers: &[Answer]) {
     }
     for answer in answers {
         if let Some(session) = &answer.session {
-            let is_sealed = session.len() > 40 && session.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b));
+            let is_sealed =
+                session.len() > 40 && session.iter().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(b));
             assert!(is_sealed, "an unsealed session id: {}", session.escape_ascii());
         }
     }
@@ -176,12 +177,13 @@ fn check_answers(input: &Input<'_>, seen: &Seen, answers: &[Answer]) {
     }
 }
 
-fn check_forwarded(input: &Input<'_>, seen: &Seen) {
+fn check_forwarded(input: &Input, seen: &Seen) {
     let made: usize = seen.sent.requests.iter().map(|request| request.messages.len()).sum();
     let several = input.has(SEVERAL);
     let most = if several { made * FAN_OUT } else { made };
     if seen.forwarded.len() > most {
-        let raw: Vec<String> = seen.forwarded.iter().map(|forwarded| forwarded.raw.escape_ascii().to_string()).collect();
+        let raw: Vec<String> =
+            seen.forwarded.iter().map(|forwarded| forwarded.raw.escape_ascii().to_string()).collect();
         panic!("{} calls at the upstream, {made} made: {raw:#?}", raw.len());
     }
     let mut messages: Vec<(&Request, Option<&Vec<u8>>)> = Vec::new();
@@ -198,7 +200,12 @@ fn check_forwarded(input: &Input<'_>, seen: &Seen) {
             assert!(parsed.is_ok(), "no message: {}", forwarded.body.escape_ascii());
         }
         if seen.sent.strays == 0 {
-            assert_eq!(tokens(&forwarded.raw), 0, "the client's token at the upstream: {}", forwarded.raw.escape_ascii());
+            assert_eq!(
+                tokens(&forwarded.raw),
+                0,
+                "the client's token at the upstream: {}",
+                forwarded.raw.escape_ascii()
+            );
         }
         if !several {
             // In order, each at most once, and as it was received.
@@ -217,7 +224,9 @@ fn check_head(forwarded: &Forwarded) {
     assert_eq!(head.target.of(raw), b"/mcp");
     let values = |name: &'static [u8]| head.values(raw, name).collect::<Vec<_>>();
     assert_eq!(values(b"authorization"), [CREDENTIAL.as_bytes()]);
-    for name in [&b"cookie"[..], b"origin", b"proxy-authorization", b"x-forwarded-for", b"transfer-encoding", b"upgrade"] {
+    for name in
+        [&b"cookie"[..], b"origin", b"proxy-authorization", b"x-forwarded-for", b"transfer-encoding", b"upgrade"]
+    {
         assert!(values(name).is_empty(), "{} at the upstream", name.escape_ascii());
     }
     for session in values(b"mcp-session-id") {
