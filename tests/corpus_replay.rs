@@ -49,4 +49,5 @@ fn envelope() {
 #[test]
 fn connection() {
     replay("connection", connection::connection);
+    connection::check_health();
 }

@@ -1,6 +1,10 @@
 //! Promise: a client that is slow, deaf, gone, greedy or broken costs nobody else anything: the others are served, memory stays
 //! bounded, and nothing is held of who has gone.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own threads; and that nothing happens can only be seen by waiting"
+)]
 
 #[path = "support/blackbox/mod.rs"]
 mod blackbox;

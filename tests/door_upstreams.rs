@@ -1,6 +1,10 @@
 //! Promise: whatever an upstream does, a client gets one true answer: no call is lost, none is made twice, nothing that was cut
 //! short looks whole, and memory stays bounded.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a test's own threads; and that nothing happens can only be seen by waiting"
+)]
 
 #[path = "support/blackbox/mod.rs"]
 mod blackbox;

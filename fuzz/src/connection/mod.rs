@@ -6,7 +6,7 @@
 //! # An input
 //! `FLAGS CUTS CUT… CLIENT %%UP%% ANSWER %%UP%% ANSWER …`: a byte of flags (the constants below), a byte whose low three bits are the number
 //! of cuts, two bytes a cut (big endian, modulo the length), then text: what the client sends, and the upstream's answers in the order in
-//! which requests reach it. `{{S}}` in the client's part stands for the sealed id of a session. An answer that is whole by its own head
+//! which requests reach it. `{{S}}` in the client's part stands for the sealed id of a session, `{{L}}` in an answer for 64 KiB of it. An answer that is whole by its own head
 //! leaves its connection open, any other ends with the connection. When the answers have run out, an empty result is.
 //!
 //! # What is checked
@@ -27,7 +27,7 @@ mod oracle;
 mod play;
 mod world;
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use world::World;
 
@@ -50,17 +50,21 @@ const ANSWERS_EARLY: u8 = 64;
 const SEPARATOR: &[u8] = b"%%UP%%";
 /// Stands for a sealed session id.
 const SESSION: &[u8] = b"{{S}}";
+/// Stands for [`LONG_BYTES`] bytes, more than the gateway gathers before it passes an answer on; the first few times in an answer.
+const LONG: &[u8] = b"{{L}}";
+const LONG_BYTES: usize = 64 * 1024;
+const MOST_LONG: usize = 3;
 
 /// One input, taken apart.
-struct Input<'d> {
+struct Input {
     flags: u8,
     cuts: Vec<usize>,
     client: Vec<u8>,
-    answers: Vec<&'d [u8]>,
+    answers: Vec<Vec<u8>>,
 }
 
-impl<'d> Input<'d> {
-    fn read(data: &'d [u8], session: &str) -> Option<Self> {
+impl Input {
+    fn read(data: &[u8], session: &str) -> Option<Self> {
         let (&[flags, count], rest) = data.split_first_chunk::<2>()?;
         let (cuts, mut rest) = rest.split_at_checked(2 * usize::from(count & 7))?;
         let cuts = cuts.chunks(2).map(|cut| usize::from(cut[0]) << 8 | usize::from(cut[1])).collect();
@@ -70,8 +74,10 @@ impl<'d> Input<'d> {
             rest = &rest[at + SEPARATOR.len()..];
         }
         parts.push(rest);
-        let client = replace(parts.remove(0), SESSION, session.as_bytes());
-        Some(Self { flags, cuts, client, answers: parts })
+        let client = replace(parts.remove(0), SESSION, session.as_bytes(), usize::MAX);
+        let long = [b'x'; LONG_BYTES];
+        let answers = parts.into_iter().map(|answer| replace(answer, LONG, &long, MOST_LONG)).collect();
+        Some(Self { flags, cuts, client, answers })
     }
 
     fn has(&self, flag: u8) -> bool {
@@ -88,10 +94,11 @@ impl<'d> Input<'d> {
     }
 }
 
-fn replace(text: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
+fn replace(text: &[u8], what: &[u8], with: &[u8], times: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
-    while let Some(at) = memchr::memmem::find(rest, what) {
+    for at in memchr::memmem::find_iter(text, what).take(times) {
+        let at = at - (text.len() - rest.len());
         out.extend_from_slice(&rest[..at]);
         out.extend_from_slice(with);
         rest = &rest[at + what.len()..];
@@ -100,14 +107,28 @@ fn replace(text: &[u8], what: &[u8], with: &[u8]) -> Vec<u8> {
     out
 }
 
+/// Runs between two looks at `/health`.
+const HEALTH_EVERY: u64 = 64;
+
 /// One connection.
 pub(crate) fn connection(data: &[u8]) {
-    static WORLD: OnceLock<Mutex<World>> = OnceLock::new();
-    let world = WORLD.get_or_init(|| Mutex::new(World::start()));
-    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut world = world();
     if let Some(input) = Input::read(data, &world.session(data.first().is_some_and(|flags| flags & SEVERAL != 0))) {
         let seen = world.play(&input);
         oracle::check(&input, &seen);
-        world.check_health();
+        if world.runs.is_multiple_of(HEALTH_EVERY) {
+            world.check_health();
+        }
     }
+}
+
+/// After the last input: whether the workers still serve.
+#[allow(dead_code, reason = "a fuzzer has no last input")]
+pub(crate) fn check_health() {
+    world().check_health();
+}
+
+fn world() -> MutexGuard<'static, World> {
+    static WORLD: OnceLock<Mutex<World>> = OnceLock::new();
+    WORLD.get_or_init(|| Mutex::new(World::start())).lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -145,7 +145,7 @@ pub(super) fn answers(received: &[u8], sent: &Sent) -> Vec<Answer> {
 }
 
 /// Checks what was seen against what was sent.
-pub(super) fn check(input: &Input<'_>, seen: &Seen) {
+pub(super) fn check(input: &Input, seen: &Seen) {
     let answers = answers(&seen.received, &seen.sent);
     check_answers(input, seen, &answers);
     check_forwarded(input, seen);
@@ -155,7 +155,7 @@ pub(super) fn check(input: &Input<'_>, seen: &Seen) {
     }
 }
 
-fn check_answers(input: &Input<'_>, seen: &Seen, answers: &[Answer]) {
+fn check_answers(input: &Input, seen: &Seen, answers: &[Answer]) {
     let asked = seen.sent.requests.len();
     assert!(answers.len() <= asked + 1, "{} answers to {asked} requests", answers.len());
     if let Some(refusal) = answers.get(asked)
@@ -177,7 +177,7 @@ fn check_answers(input: &Input<'_>, seen: &Seen, answers: &[Answer]) {
     }
 }
 
-fn check_forwarded(input: &Input<'_>, seen: &Seen) {
+fn check_forwarded(input: &Input, seen: &Seen) {
     let made: usize = seen.sent.requests.iter().map(|request| request.messages.len()).sum();
     let several = input.has(SEVERAL);
     let most = if several { made * FAN_OUT } else { made };

@@ -21,7 +21,7 @@ const DEFAULT_ANSWER: &[u8] =
 /// Between two pieces, so that they are two reads.
 const PIECE_PAUSE: Duration = Duration::from_micros(20);
 /// How long an upstream that stalls does so.
-const STALL: Duration = Duration::from_millis(300);
+const STALL: Duration = Duration::from_millis(200);
 
 /// What was seen of one connection from outside.
 pub(super) struct Seen {
@@ -40,7 +40,7 @@ pub(super) struct Forwarded {
 }
 
 /// Plays one connection to its end, and waits until the gateway has let go of it.
-pub(super) fn play(side: &Side, input: &Input<'_>) -> Seen {
+pub(super) fn play(side: &Side, input: &Input) -> Seen {
     let mut upstream = Upstream { input, ends: Vec::new(), answered: 0, forwarded: Vec::new() };
     let mut client = Client::connect(side, input);
     let begun = Instant::now();
@@ -54,9 +54,9 @@ pub(super) fn play(side: &Side, input: &Input<'_>) -> Seen {
                 client.received.escape_ascii()
             );
         }
-        wait(Some(&client), &upstream, &side.upstreams, if client.leaves(input) { 1 } else { 1000 });
         client.step(input);
         upstream.step(&side.upstreams);
+        wait(Some(&client), &upstream, &side.upstreams, if client.leaves(input) { 1 } else { 100 });
     }
     let Client { stream, sent, received, .. } = client;
     drop(stream);
@@ -102,7 +102,7 @@ struct Client {
 }
 
 impl Client {
-    fn connect(side: &Side, input: &Input<'_>) -> Self {
+    fn connect(side: &Side, input: &Input) -> Self {
         let stream = TcpStream::connect(side.gateway.bridge()).expect("the door is open");
         stream.set_nonblocking(true).expect("a live socket");
         stream.set_nodelay(true).expect("a live socket");
@@ -120,11 +120,11 @@ impl Client {
         oracle::answers(&self.received, &self.sent).len()
     }
 
-    fn leaves(&self, input: &Input<'_>) -> bool {
+    fn leaves(&self, input: &Input) -> bool {
         input.has(LEAVES) && self.pieces.is_empty()
     }
 
-    fn step(&mut self, input: &Input<'_>) {
+    fn step(&mut self, input: &Input) {
         let more = send(&mut self.stream, &mut self.pieces);
         if !more {
             self.pieces.clear(); // the gateway has closed: what it has said is still to be read
@@ -145,7 +145,7 @@ impl Client {
 }
 
 struct Upstream<'i> {
-    input: &'i Input<'i>,
+    input: &'i Input,
     ends: Vec<End>,
     answered: usize,
     forwarded: Vec<Forwarded>,
@@ -234,7 +234,7 @@ impl Upstream<'_> {
     }
 
     fn answer(&mut self, end: &mut End) {
-        let answer = self.input.answers.get(self.answered).copied().unwrap_or(DEFAULT_ANSWER);
+        let answer = self.input.answers.get(self.answered).map_or(DEFAULT_ANSWER, Vec::as_slice);
         self.answered += 1;
         let mut answer = answer;
         end.closes |= self.input.has(UPSTREAM_CLOSES) || !is_whole(answer);

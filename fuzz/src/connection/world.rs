@@ -23,14 +23,12 @@ pub(super) const UPSTREAM_SESSION: &str = "upstream-session-fuzz";
 pub(super) const MAX_REQUEST_BYTES: u64 = 8192;
 /// No answer after this is a hang; the machine may be busy with other things.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// Runs between two looks at `/health`.
-const HEALTH_EVERY: u64 = 64;
 
 /// Everything that lives as long as the process.
 pub(super) struct World {
     one: Side,
     several: Side,
-    runs: u64,
+    pub(super) runs: u64,
 }
 
 /// One gateway and its upstreams' listeners.
@@ -54,24 +52,20 @@ impl World {
         self.side(several).session.clone()
     }
 
-    pub(super) fn play(&mut self, input: &Input<'_>) -> Seen {
+    pub(super) fn play(&mut self, input: &Input) -> Seen {
         self.runs += 1;
         play::play(self.side(input.has(SEVERAL)), input)
     }
 
-    /// Whether both workers still serve; looked at now and then.
+    /// Whether both workers still serve.
     pub(super) fn check_health(&self) {
-        if self.runs % HEALTH_EVERY == 1 {
-            for side in [&self.one, &self.several] {
-                let mut client = TcpStream::connect(side.gateway.bridge()).expect("the door is open");
-                client.set_read_timeout(Some(PATIENCE)).expect("a live socket");
-                client
-                    .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                    .expect("sent");
-                let mut answer = Vec::new();
-                client.read_to_end(&mut answer).expect("/health answers in time");
-                assert!(answer.starts_with(b"HTTP/1.1 200 "), "/health: {}", answer.escape_ascii());
-            }
+        for side in [&self.one, &self.several] {
+            let mut client = TcpStream::connect(side.gateway.bridge()).expect("the door is open");
+            client.set_read_timeout(Some(PATIENCE)).expect("a live socket");
+            client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("sent");
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).expect("/health answers in time");
+            assert!(answer.starts_with(b"HTTP/1.1 200 "), "/health: {}", answer.escape_ascii());
         }
     }
 }
@@ -130,7 +124,7 @@ impl Side {
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: {UPSTREAM_SESSION}\r\nContent-Length: {}\r\n\r\n{result}",
             result.len()
         );
-        let answers = vec![answer.as_bytes(); 2];
+        let answers = vec![answer.into_bytes(); 2];
         let input = Input { flags: 0, cuts: Vec::new(), client: client.into_bytes(), answers };
         let seen = play::play(self, &input);
         let text = String::from_utf8_lossy(&seen.received);
