@@ -1,5 +1,6 @@
 //! Promise: what is forwarded is what arrived, byte for byte, both ways; only what policy adds is added.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::disallowed_types, reason = "a test's own threads")]
 
 #[path = "support/blackbox/mod.rs"]
 mod blackbox;

@@ -3,6 +3,7 @@
 //!
 //! `tests/http_vectors` judges the codec with the same rows and explains the corrections to the published payloads.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::disallowed_types, reason = "a test's own threads")]
 
 #[path = "support/blackbox/mod.rs"]
 mod blackbox;
