@@ -1,7 +1,7 @@
 //! The data plane: one thread a core, each a runtime of its own with its own listener, buffers, pools and timers.
 //!
 //! A worker never blocks, takes no lock and touches no file. What it shares with others lives in `state/` (atomics and
-//! bounded queues) or is immutable and comes from the control plane as a [`Snapshot`](crate::gateway::Snapshot), of which each worker
+//! bounded queues) or is immutable and comes from the control plane as a `Snapshot`, of which each worker
 //! looks for a newer one once a tick.
 //!
 //! The tick ([`timers::TICK_MS`]) is the worker's pulse: it turns the timer wheel, picks up snapshots, notices that the process is

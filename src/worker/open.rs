@@ -1,7 +1,7 @@
 //! The connections a worker has open, for the day they must end.
 //!
 //! When the process drains, a connection that is between two requests is ended at once (its pending read completes with end-of-file), one that
-//! is inside a request ends after it, and a stream that has no end of its own is told through [`OpenConnections::draining`].
+//! is inside a request ends after it, and a stream that has no end of its own is told through [`OpenConnection::draining`].
 
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
