@@ -43,6 +43,25 @@ SERVERS = {
 }
 RUN_SECONDS = 120
 
+INTRODUCTION = """# Official clients through the gateway
+
+Each official MCP client against each server, the gateway in between and asking for a token. Printed by
+
+```sh
+python3 tests/clients/run.py --cache target/clients --out docs/clients.md
+```
+
+which installs clients and servers below the cache folder, pinned in `tests/clients` (`package-lock.json`, `requirements.txt`,
+`rmcp/Cargo.lock`), and starts servers and gateways on free loopback ports. The same command is a step of `.ci/run`.
+
+Clients: `npm-v1` is `@modelcontextprotocol/sdk`, `npm-v2` `@modelcontextprotocol/client`, `pip` the PyPI package `mcp`, `rmcp` the
+crate. Servers: `everything` is `@modelcontextprotocol/server-everything`, `time` the PyPI package `mcp-server-time`, `fixture`
+`tests/conformance/fixture.py`. Eras: `legacy` begins with `initialize`, `modern` is 2026-07-28, where client and server have it.
+The steps of a run are in the clients' files: connect, list and call tools, 50 calls at once, progress, cancellation, resources,
+prompts, completion, sampling, roots, elicitation, logs, subscriptions, resumption, as far as client and server have them.
+
+"""
+
 
 @dataclass
 class Run:
@@ -206,7 +225,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, default=ROOT / "target" / "clients", help="where packages are kept (default: target/clients)")
     parser.add_argument("--ringwall", type=Path, default=stack.default_binary(), help="the gateway (default: the one in target/)")
     parser.add_argument("--only", metavar="CLIENT:SERVER", help="one pair alone; either side may be left empty")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table to FILE as well")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the table to FILE as well, with an introduction")
     options = parser.parse_args()
     options.cache, options.ringwall = options.cache.resolve(), options.ringwall.resolve()
     if not options.ringwall.is_file():
@@ -246,7 +265,7 @@ def main() -> int:
     text = "\n".join(table) + "\n"
     print(text, end="")
     if options.out is not None:
-        options.out.write_text(text, encoding="utf-8")
+        options.out.write_text(INTRODUCTION + text, encoding="utf-8")
     return 1 if any(run.failed for run in runs) or not runs else 0
 
 
