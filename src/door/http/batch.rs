@@ -55,22 +55,29 @@ impl Connection {
 
     /// One member's answer, if one is due.
     async fn batch_member(&mut self, request: &Request, place: std::ops::Range<usize>) -> Option<Vec<u8>> {
-        let mut head = request.again();
-        if !self.parse_head_again(&mut head) {
-            return None;
-        }
-        let (mut call, index, outgoing) = match self.plan(&head, place, true, true) {
-            Plan::Forward(call, index, outgoing) => (call, index, outgoing),
-            // MCP 2025-03-26, "Lifecycle": initialize is never part of a batch; a stream cannot be.
-            Plan::Fan(call, Fan::Initialize | Fan::Listen, _) => {
-                self.answer_rpc(&call, 200, -32600, "Invalid request: not in a batch");
-                return self.take_answer_body();
+        let mut looked_again = false;
+        let (mut call, index, outgoing) = loop {
+            let mut head = request.again();
+            if !self.parse_head_again(&mut head) {
+                return None;
             }
-            Plan::Fan(call, fan, spread) => {
-                let _ = self.fan(call, fan, spread).await;
-                return self.take_answer_body();
+            match self.plan(&head, place.clone(), true, looked_again) {
+                Plan::Forward(call, index, outgoing) => break (call, index, outgoing),
+                // MCP 2025-03-26, "Lifecycle": initialize is never part of a batch; a stream cannot be.
+                Plan::Fan(call, Fan::Initialize | Fan::Listen, _) => {
+                    self.answer_rpc(&call, 200, -32600, "Invalid request: not in a batch");
+                    return self.take_answer_body();
+                }
+                Plan::Fan(call, fan, spread) => {
+                    let _ = self.fan(call, fan, spread).await;
+                    return self.take_answer_body();
+                }
+                Plan::LookAgain(call, kind, spread) if !looked_again => {
+                    looked_again = true;
+                    self.look_again(&call, kind, spread).await;
+                }
+                Plan::LookAgain(..) | Plan::Answered | Plan::Batch => return self.take_answer_body(),
             }
-            Plan::LookAgain(..) | Plan::Answered | Plan::Batch => return self.take_answer_body(),
         };
         let worker = self.worker.clone();
         let timeout_ms = worker.upstreams.get(index).map_or(30_000, |upstream| upstream.call_timeout_ms);
