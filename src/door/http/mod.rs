@@ -10,9 +10,11 @@
 pub(crate) mod answer;
 mod batch;
 mod child;
+mod events;
 mod fan;
 mod gate;
 mod merged;
+mod outcome;
 mod pages;
 mod plan;
 mod post;

@@ -5,18 +5,15 @@
 
 use std::ops::Range;
 
-use super::answer::{self, Fields};
 use super::spread::Spread;
 use super::{Connection, Request};
 use crate::guard::Denial;
-use crate::guard::denial::Tell;
 use crate::guard::identity::{self, AgentArgument};
 use crate::rpc::era::{self, EraFault, Header, Mirrored};
 use crate::rpc::list::ListKind;
-use crate::rpc::reply::{self, EchoId, ToolRefusal};
-use crate::rpc::{Envelope, Era, Kind, Malformed, Method};
-use crate::settings::DenialStyle;
-use crate::state::events::{EventKind, Outcome, Reservation};
+use crate::rpc::reply::EchoId;
+use crate::rpc::{Envelope, Era, Kind, Method};
+use crate::state::events::Reservation;
 use crate::upstream::outgoing::{Edits, Unsendable};
 use crate::upstream::route::{Fan, Unroutable};
 use crate::upstream::{Message, Outgoing, Target};
@@ -38,7 +35,7 @@ pub(super) struct Call {
     pub(super) keep_alive: bool,
     pub(super) chunked: bool,
     /// Room in the audit queue for the line that a forwarded tool call leaves.
-    reservation: Option<Reservation>,
+    pub(super) reservation: Option<Reservation>,
 }
 
 /// What becomes of a message.
@@ -274,102 +271,6 @@ impl Connection {
     /// The name or URI that a call acts on.
     pub(super) fn name(&self, call: &Call) -> &str {
         std::str::from_utf8(self.notes.get(call.name.clone()).unwrap_or_default()).unwrap_or_default()
-    }
-
-    /// Answers a request of which nothing need be said but that it was understood.
-    pub(super) fn answer_empty_result(&mut self, call: &Call) {
-        let mut body = Vec::with_capacity(64);
-        reply::result(&mut body, call.id(&self.notes), b"{}");
-        self.worker.metrics.response(200);
-        answer::json(&mut self.output, 200, &body, !call.keep_alive);
-    }
-
-    /// Answers a message with a JSON-RPC error under a status.
-    pub(super) fn answer_rpc(&mut self, call: &Call, status: u16, code: i32, text: &str) {
-        self.answer_rpc_later(call, status, code, text, 1);
-    }
-
-    /// Likewise; a 429 or 503 says after how many seconds it is worth trying again.
-    pub(super) fn answer_rpc_later(&mut self, call: &Call, status: u16, code: i32, text: &str, retry_after_s: u64) {
-        let mut body = Vec::with_capacity(128);
-        reply::error(&mut body, call.id(&self.notes), code, text, None);
-        self.worker.metrics.response(status);
-        let fields = Fields {
-            close: !call.keep_alive,
-            retry_after_s: matches!(status, 429 | 503).then_some(retry_after_s),
-            ..Fields::default()
-        };
-        answer::whole(&mut self.output, status, "application/json", &body, fields);
-    }
-
-    fn answer_malformed(&mut self, malformed: &Malformed, raw: &[u8], unread: EchoId<'_>, close: bool) {
-        let mut answer = Vec::with_capacity(256);
-        reply::malformed(&mut answer, raw, malformed, unread);
-        self.worker.metrics.refusals.inc(malformed.rule());
-        let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule(malformed.rule());
-        self.record(event.with_details(format_args!("{malformed}")));
-        self.worker.metrics.response(400);
-        answer::json(&mut self.output, 400, &answer, close);
-    }
-
-    fn answer_era_fault(&mut self, fault: EraFault, version: Header<'_>, id: EchoId<'_>, close: bool) {
-        let (mut answer, mut data) = (Vec::with_capacity(256), Vec::new());
-        let has_data = fault.write_data(version, &mut data);
-        reply::error(&mut answer, id, fault.code(), fault.message(), has_data.then_some(&data[..]));
-        self.worker.metrics.refusals.inc(fault.rule());
-        let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule(fault.rule());
-        self.record(event.with_details(format_args!("{}", fault.message())));
-        self.worker.metrics.response(fault.status());
-        answer::json(&mut self.output, fault.status(), &answer, close);
-    }
-
-    /// Answers, counts and records what a guard refused about a message.
-    fn answer_denial(&mut self, call: &Call, denial: &Denial) {
-        let text = denial.text();
-        let rule = denial.rule();
-        self.worker.metrics.refusals.inc(rule);
-        let event = self.worker.event(denial.event(), self.peer).with_rule(rule);
-        let mut event = event.with_tool(self.name(call).as_bytes());
-        if let EchoId::Raw(id) = call.id(&self.notes) {
-            event = event.with_request_id(id);
-        }
-        self.record(event.with_details(format_args!("{text}")));
-        self.count(call, Outcome::Refused);
-        let style = self.worker.snapshot().settings.doors.denial_style;
-        match denial.tell() {
-            Tell::Call if style == DenialStyle::ToolResult && call.kind == Kind::Request => {
-                let refusal = ToolRefusal { error: &text, rule, field: denial.field(), ..ToolRefusal::default() };
-                let mut body = Vec::with_capacity(256);
-                reply::tool_refusal(&mut body, call.id(&self.notes), &refusal, call.era == Era::Modern);
-                self.worker.metrics.response(200);
-                answer::json(&mut self.output, 200, &body, !call.keep_alive);
-            }
-            Tell::Call => self.answer_rpc(call, 200, -32602, &text),
-            Tell::Rpc { status, code } => {
-                self.answer_rpc(call, status, i32::try_from(code).unwrap_or(-32603), &text);
-            }
-            Tell::Http(status) => self.answer_rpc(call, status, -32600, &text),
-        }
-    }
-
-    /// Counts a call that has ended and writes its audit line.
-    pub(super) fn finish(&mut self, call: &mut Call, outcome: Outcome, status: u16) {
-        self.count(call, outcome);
-        let Some(reservation) = call.reservation.take() else { return };
-        let duration_us = self.worker.now_ns().saturating_sub(call.started_ns) / 1000;
-        let mut event = self.worker.event(EventKind::ToolCall, self.peer);
-        event = event.with_tool(self.name(call).as_bytes()).with_call(outcome, status, duration_us);
-        if let EchoId::Raw(id) = call.id(&self.notes) {
-            event = event.with_request_id(id);
-        }
-        reservation.commit(self.named(event));
-    }
-
-    fn count(&self, call: &Call, outcome: Outcome) {
-        if call.kind == Kind::Request {
-            let duration_ns = self.worker.now_ns().saturating_sub(call.started_ns);
-            self.worker.metrics.door(crate::state::lifecycle::Door::Http).call(outcome, duration_ns);
-        }
     }
 }
 

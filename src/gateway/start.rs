@@ -1,0 +1,377 @@
+//! Starting a gateway, and ending it in order.
+
+use std::collections::hash_map::RandomState;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+
+use crate::control::admin::AdminConfig;
+use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
+use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes};
+use crate::door::session::Sealer;
+use crate::gateway::{Shared, Snapshot};
+use crate::observe::metrics::{MetricSources, WorkerMetrics};
+use crate::settings::Settings;
+use crate::settings::policy::{Upstream, UpstreamTarget};
+use crate::state::admission::AdmissionTable;
+use crate::state::events::{Bell, Event, EventKind, EventQueue};
+use crate::state::health::HealthFacts;
+use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
+use crate::upstream::stdio::{self, ChildSpec, ChildrenHandle};
+use crate::worker::runtime::DriverKind;
+
+/// Why a gateway does not start. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    #[error("cannot listen on {address} ({variable}): {source}")]
+    Listen {
+        /// The setting that names the port.
+        variable: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// TLS on the listeners is asked for.
+    #[error(
+        "SSL_ENABLED=true: this version does not serve TLS itself, and will not serve plain text in its place. Put a load balancer that \
+         does in front, and say so with TLS_TERMINATED_UPSTREAM=true"
+    )]
+    NoTls,
+    /// A key file cannot be read or made.
+    #[error(transparent)]
+    Key(#[from] crate::control::keys::KeyError),
+    /// The audit trail cannot be written.
+    #[error(transparent)]
+    Audit(#[from] crate::control::audit::StartError),
+    /// TLS of an upstream cannot be set up.
+    #[error("upstream {name}: {why}")]
+    UpstreamTls {
+        /// The upstream.
+        name: String,
+        /// A sentence.
+        why: String,
+    },
+    /// The system gives no thread or runtime.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A gateway that runs. [`Gateway::wait`] returns when it has ended.
+pub struct Gateway {
+    bridge: SocketAddr,
+    health: SocketAddr,
+    admin: SocketAddr,
+    driver: DriverKind,
+    shared: Arc<Shared>,
+    control: ControlPlane,
+    audit: AuditWriter,
+    children: Option<(ChildrenHandle, JoinHandle<()>)>,
+    workers: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+/// How a gateway ended.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As it should: all calls answered, all records written.
+    Cleanly,
+    /// Not quite: a sentence for the log.
+    Otherwise(String),
+}
+
+impl Gateway {
+    /// Binds everything, then starts every thread. Where anything is refused, nothing is left running but what the process's end takes
+    /// with it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(loaded: crate::settings::Loaded) -> Result<Self, StartError> {
+        if loaded.settings.tls.server.is_some() {
+            return Err(StartError::NoTls);
+        }
+        let settings_json = effective_json(&loaded);
+        let settings = Arc::new(loaded.settings);
+        let cores = crate::sys::thread::usable_cores();
+        let count = settings.doors.workers.unwrap_or(cores.len());
+        let bridge = bind_workers(&settings, count)?;
+        let bound = bridge.first().map_or_else(unspecified, |l| l.local_addr().unwrap_or_else(|_| unspecified()));
+        let doors = &settings.doors;
+        let health = bind("MCP_HEALTH_PORT", SocketAddr::new(doors.bind_address, doors.health_port))?;
+        let admin = bind("ADMIN_PORT", SocketAddr::new(doors.admin_bind_address, doors.admin_port))?;
+        let (health_at, admin_at) = (health.local_addr()?, admin.local_addr()?);
+        let driver = crate::worker::runtime::probe_driver(doors.io_driver);
+
+        let states: Vec<Arc<UpstreamState>> =
+            settings.policy.upstreams.iter().map(|upstream| Arc::new(UpstreamState::new(&upstream.name))).collect();
+        let lifecycle = Arc::new(Lifecycle::new(count, states));
+        let bell = Arc::new(Bell::default());
+        let events: Vec<Arc<EventQueue>> = (0..=count).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect();
+        let metrics: Vec<Arc<WorkerMetrics>> = (0..count).map(|_| Arc::default()).collect();
+        let facts = HealthFacts {
+            version: env!("CARGO_PKG_VERSION"),
+            auth_enabled: settings.auth.enabled && !settings.auth.demo_mode,
+            started_at_ms: crate::worker::epoch_ms(),
+        };
+        let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
+        let audit_metrics = Arc::default();
+        let audit = AuditWriter::start(
+            AuditConfig {
+                dir: settings.records.audit_enabled.then(|| settings.records.audit_dir.clone()),
+                key: keys::load_or_create(&settings.records.data_dir, "audit.key")?,
+                clock: crate::worker::epoch_ms,
+            },
+            AuditShared {
+                queues: events.clone(),
+                bell,
+                lifecycle: lifecycle.clone(),
+                metrics: Arc::clone(&audit_metrics),
+            },
+        )?;
+        let children = start_children(&settings, &lifecycle)?;
+        let tls = upstream_tls(&settings)?;
+        let shared = Arc::new(Shared {
+            snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, count, tls)),
+            admission: Arc::new(AdmissionTable::new(
+                (doors.bridge_max_connections + doors.tcp_max_connections) as usize,
+                RandomState::new(),
+            )),
+            sealer: Sealer::new(session_key.expose()),
+            children: children.as_ref().map(|(handle, _)| handle.clone()),
+            health: facts.clone(),
+            metrics: metrics.clone(),
+            events: events.clone(),
+            lifecycle: lifecycle.clone(),
+        });
+        let control = ControlPlane::start(
+            ControlConfig {
+                health_listener: Some(health),
+                admin_listener: Some(admin),
+                admin: AdminConfig {
+                    token_sha256: settings.auth.orchestrator_token.as_ref().map(|token| *token.sha256()),
+                    allowlist: settings.auth.admin_ip_allowlist.clone(),
+                    metrics_path: settings.metrics.enabled.then(|| settings.metrics.path.clone()),
+                    settings_json,
+                },
+                facts,
+                targets: probe_targets(&settings, &lifecycle),
+                drain_timeout: doors.drain_timeout,
+                clock: crate::worker::epoch_ms,
+                // Workers look at the phase once a tick.
+                on_phase: Box::new(|_| {}),
+            },
+            ControlShared {
+                lifecycle: lifecycle.clone(),
+                metrics: MetricSources {
+                    workers: metrics,
+                    queues: events,
+                    audit: audit_metrics,
+                    lifecycle: lifecycle.clone(),
+                    version: env!("CARGO_PKG_VERSION"),
+                    driver: match driver {
+                        DriverKind::IoUring => "io_uring",
+                        DriverKind::Epoll => "epoll",
+                    },
+                },
+                events: shared.events(count),
+                audit: audit.signals(),
+            },
+        )?;
+        let mut workers = Vec::new();
+        for (index, listener) in bridge.into_iter().enumerate() {
+            // Where more workers are asked for than there are cores, pinning would only stand in the scheduler's way.
+            let core = (count <= cores.len()).then(|| cores.get(index).copied()).flatten();
+            workers.push(crate::worker::runtime::spawn(index, core, driver, shared.clone(), listener)?);
+        }
+        let gateway = Self {
+            bridge: bound,
+            health: health_at,
+            admin: admin_at,
+            driver,
+            shared,
+            control,
+            audit,
+            children,
+            workers,
+        };
+        gateway.record(EventKind::ServerStart);
+        lifecycle.advance(Phase::Ready);
+        Ok(gateway)
+    }
+
+    /// Where the bridge door listens.
+    #[must_use]
+    pub fn bridge(&self) -> SocketAddr {
+        self.bridge
+    }
+
+    /// Where the health listener is.
+    #[must_use]
+    pub fn health(&self) -> SocketAddr {
+        self.health
+    }
+
+    /// Where the admin listener is.
+    #[must_use]
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What the workers wait on.
+    #[must_use]
+    pub fn driver(&self) -> DriverKind {
+        self.driver
+    }
+
+    /// How many workers there are.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Connections that are open on the front doors, refused ones that linger not counted.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        Door::ALL.iter().map(|door| self.shared.lifecycle.connections(*door)).sum()
+    }
+
+    /// Whether an upstream answers by now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.lifecycle.is_ready()
+    }
+
+    fn record(&self, kind: EventKind) {
+        let event = Event::new(kind, crate::worker::epoch_ms());
+        // The queue of the other threads is empty at the start and read to its end at the stop.
+        let _ = self.shared.events(usize::MAX).push(event);
+    }
+
+    /// Waits until a signal has ended the gateway, and ends what is left in order: workers, children, then the audit trail, so that
+    /// nothing that happened goes unrecorded.
+    #[must_use]
+    pub fn wait(self) -> Ended {
+        let Self { shared, control, audit, children, workers, .. } = self;
+        let ended = control.wait();
+        shared.lifecycle.advance(Phase::Stopped);
+        let mut faults = Vec::new();
+        match ended {
+            control::Ended::Drained | control::Ended::Stopped => {}
+            control::Ended::TimedOut(calls) => faults.push(format!("{calls} calls were cut off after DRAIN_TIMEOUT")),
+            control::Ended::Forced => faults.push("stopped at once by a second signal".to_owned()),
+        }
+        for (index, worker) in workers.into_iter().enumerate() {
+            match worker.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => faults.push(format!("worker {index} failed: {error}")),
+                Err(_) => faults.push(format!("worker {index} panicked")),
+            }
+        }
+        if let Some((handle, thread)) = children {
+            handle.stop();
+            if thread.join().is_err() {
+                faults.push("the stdio servers' thread panicked".to_owned());
+            }
+        }
+        let _ = shared.events(usize::MAX).push(Event::new(EventKind::ServerShutdown, crate::worker::epoch_ms()));
+        if let Err(unwritten) = audit.stop() {
+            faults.push(unwritten.to_string());
+        }
+        if faults.is_empty() { Ended::Cleanly } else { Ended::Otherwise(faults.join("; ")) }
+    }
+}
+
+fn unspecified() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).map_err(|source| StartError::Listen { variable, address, source })
+}
+
+/// One listener a worker, all on one port. The first finds out whether the port is free: with SO_REUSEPORT alone, a second gateway
+/// of the same user would silently share the port with the first.
+fn bind_workers(settings: &Settings, count: usize) -> Result<Vec<TcpListener>, StartError> {
+    let variable = "MCP_BRIDGE_PORT";
+    let mut address = SocketAddr::new(settings.doors.bind_address, settings.doors.bridge_port);
+    if address.port() != 0 {
+        drop(bind(variable, address)?);
+    }
+    let mut listeners = Vec::new();
+    for _ in 0..count.max(1) {
+        let listener = crate::worker::runtime::listen(address).map_err(|source| StartError::Listen {
+            variable,
+            address,
+            source,
+        })?;
+        address = listener.local_addr()?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+fn upstream_tls(settings: &Settings) -> Result<Vec<Option<Arc<rustls::ClientConfig>>>, StartError> {
+    let one = |upstream: &Upstream| match &upstream.target {
+        UpstreamTarget::Http(target) if target.tls => {
+            let config = crate::upstream::tls::client_config(upstream.tls.ca_file.as_deref());
+            config.map(Some).map_err(|why| StartError::UpstreamTls { name: upstream.name.clone(), why })
+        }
+        _ => Ok(None),
+    };
+    settings.policy.upstreams.iter().map(one).collect()
+}
+
+fn probe_targets(settings: &Settings, lifecycle: &Lifecycle) -> Vec<probes::Target> {
+    let pairs = settings.policy.upstreams.iter().zip(lifecycle.upstreams());
+    pairs
+        .filter_map(|(upstream, state)| match &upstream.target {
+            UpstreamTarget::Http(target) => {
+                // An address in the URL needs no resolver, and must work from the first call on.
+                if let Ok(ip) = target.host.parse::<IpAddr>() {
+                    state.addresses.publish(vec![SocketAddr::new(ip, target.port)]);
+                }
+                Some(probes::Target { upstream: state.clone(), host: target.host.clone(), port: target.port })
+            }
+            UpstreamTarget::Stdio(_) => None,
+        })
+        .collect()
+}
+
+/// The settings in force as JSON, secrets masked.
+fn effective_json(loaded: &crate::settings::Loaded) -> String {
+    let rows: Vec<serde_json::Value> = loaded
+        .effective
+        .iter()
+        .map(|one| serde_json::json!({"name": one.name, "value": one.value_shown, "source": one.source.to_string()}))
+        .collect();
+    serde_json::json!({"settings": rows}).to_string()
+}
+
+type Children = Option<(ChildrenHandle, JoinHandle<()>)>;
+
+fn start_children(settings: &Settings, lifecycle: &Lifecycle) -> Result<Children, StartError> {
+    let mut specs = Vec::new();
+    for (upstream, state) in settings.policy.upstreams.iter().zip(lifecycle.upstreams()) {
+        let UpstreamTarget::Stdio(target) = &upstream.target else { continue };
+        let mut spec = ChildSpec::new(&upstream.name, target.command.clone());
+        spec.env = target
+            .env
+            .iter()
+            .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value.0.expose()).into_owned()))
+            .collect();
+        spec.cwd.clone_from(&target.cwd);
+        spec.max_instances = target.max_instances.into();
+        spec.max_in_flight = upstream.max_in_flight as usize;
+        spec.max_message_bytes = crate::bounds::MAX_HELD_ANSWER_BYTES;
+        spec.session_idle = settings.auth.session_timeout;
+        specs.push(spec);
+        // A stdio server is started when it is needed; that it can be is as much as can be known.
+        state.set_reachable(true);
+    }
+    if specs.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(stdio::spawn(specs)?))
+}
