@@ -82,6 +82,9 @@ pub(crate) struct HttpUpstream {
     max_in_flight: u32,
     in_flight: Cell<u32>,
     idle: RefCell<VecDeque<Idle>>,
+    /// How long a connection may be idle: the shortest time that the upstream has announced, with a second to spare. Kept for
+    /// all connections, since not all answers announce it: Node's do, but for event streams.
+    idle_limit_ms: Cell<u64>,
 }
 
 /// A connection that waits for its next use; the pool holds them in the order in which they came back.
@@ -97,8 +100,6 @@ pub(crate) struct Connection {
     deadline: Deadline,
     pub(crate) stream: Stream,
     pub(crate) buf: Vec<u8>,
-    /// How long it may be idle: what the upstream says of itself (`Keep-Alive: timeout=N`), with a second to spare.
-    idle_limit_ms: u64,
     answered: bool,
 }
 
@@ -163,6 +164,7 @@ impl HttpUpstream {
             max_in_flight: share,
             in_flight: Cell::new(0),
             idle: RefCell::new(VecDeque::new()),
+            idle_limit_ms: Cell::new(bounds::UPSTREAM_IDLE_MS),
         }
     }
 
@@ -211,11 +213,13 @@ impl HttpUpstream {
                             Err(bad) => return (Err(bad.into()), request),
                         }
                         let head = &scratch.response;
-                        if !std::mem::replace(&mut connection.answered, true)
+                        let first = !std::mem::replace(&mut connection.answered, true);
+                        let limit_ms = self.idle_limit_ms.get();
+                        if (first || limit_ms == bounds::UPSTREAM_IDLE_MS)
                             && let Some(seconds) = announced_idle_s(head, &connection.buf)
                         {
                             let spare_ms = seconds.saturating_sub(1).saturating_mul(1000);
-                            connection.idle_limit_ms = spare_ms.min(bounds::UPSTREAM_IDLE_MS);
+                            self.idle_limit_ms.set(spare_ms.min(limit_ms));
                         }
                         on_head(head, &connection.buf);
                         let answer = AnswerHead {
@@ -281,7 +285,7 @@ impl HttpUpstream {
     async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Connection, bool), Failure> {
         let now_ns = worker.now_ns();
         while let Some(idle) = if fresh { None } else { self.next_idle(now_ns) } {
-            let is_fresh = worker.timers.now_ms().saturating_sub(idle.since_ms) < idle.connection.idle_limit_ms;
+            let is_fresh = worker.timers.now_ms().saturating_sub(idle.since_ms) < self.idle_limit_ms.get();
             // Bytes that nobody asked for are as bad as an end: the next answer would be theirs.
             if is_fresh && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet {
                 worker.metrics.upstream_reuses.inc();
@@ -339,7 +343,7 @@ impl HttpUpstream {
                 Stream::Tls(Box::new(TlsStream::connect(tcp, config.clone(), name).await?))
             }
         };
-        Ok(Connection { deadline, stream, buf: Vec::new(), idle_limit_ms: bounds::UPSTREAM_IDLE_MS, answered: false })
+        Ok(Connection { deadline, stream, buf: Vec::new(), answered: false })
     }
 
     /// Takes a connection back whose answer has been read to its end, with nothing behind it.
@@ -357,7 +361,7 @@ impl HttpUpstream {
     /// Closes connections that have been idle for long or that the upstream has closed; called from the worker's tick.
     pub(crate) fn sweep(&self, now_ms: u64) {
         self.idle.borrow_mut().retain(|idle| {
-            now_ms.saturating_sub(idle.since_ms) < idle.connection.idle_limit_ms
+            now_ms.saturating_sub(idle.since_ms) < self.idle_limit_ms.get()
                 && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet
         });
     }

@@ -16,6 +16,7 @@
 //! - No token, cookie or unsealed session id crosses from one side to the other.
 //! - The worker serves `/health` afterwards, and no connection stays open.
 #![allow(
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a fuzzer's threads are its own")]
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
