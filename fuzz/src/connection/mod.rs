@@ -15,7 +15,6 @@
 //! - The upstream gets no more calls than were made with a valid token, each well-formed, with the body that the client sent.
 //! - No token, cookie or unsealed session id crosses from one side to the other.
 //! - The worker serves `/health` afterwards, and no connection stays open.
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the threads of a fuzzer are its own")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
