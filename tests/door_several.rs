@@ -196,6 +196,28 @@ fn calls_find_their_upstream_under_its_own_name_for_them() {
 }
 
 #[test]
+fn calls_that_come_before_any_list_all_find_their_upstream() {
+    let a = server("alpha", &["one"]);
+    let b = Upstream::start(|request, conversation| {
+        if request.rpc_method() == "tools/list" {
+            conversation.note("asked");
+            conversation.wait_for("list");
+        }
+        serve("beta", &["two"], request, conversation)
+    });
+    let gateway = gateway(&[("alpha", a.address), ("beta", b.address)]);
+    let mut clients: Vec<Client> = (0..4).map(|_| gateway.client()).collect();
+    for client in &mut clients {
+        client.send(&modern(1, "tools/call", Some("two"), "\"name\":\"two\",\"arguments\":{}"));
+    }
+    b.wait("all to have asked for the list", |log| log.notes.len() == 4);
+    b.say("list");
+    for client in &mut clients {
+        assert_eq!(client.response().json()["result"]["from"], "beta");
+    }
+}
+
+#[test]
 fn resources_are_read_where_they_are() {
     let (a, b) = (server("alpha", &["one"]), server("beta", &["two"]));
     let gateway = gateway(&[("alpha", a.address), ("beta", b.address)]);

@@ -194,3 +194,39 @@ fn an_upstream_without_streams_says_so_by_405() {
     }
     assert_eq!(upstream.requests().len(), 1);
 }
+
+#[test]
+fn a_client_of_http_1_0_gets_streams_that_end_with_the_connection() {
+    let upstream = Upstream::start(|request, conversation| match request.id().as_str() {
+        "1" => {
+            conversation.begin_events();
+            conversation.chunk(b"data: one\n\n");
+            conversation.wait_for("0");
+            conversation.chunk(b"data: two\n\n");
+            conversation.end_chunks()
+        }
+        _ => {
+            conversation
+                .send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n");
+            for _ in 0..20 {
+                conversation.chunk(&[b'x'; 10_000]);
+            }
+            conversation.end_chunks()
+        }
+    });
+    let gateway = Gateway::start(&[], upstream.address);
+    for (id, body) in [(1, "data: one\n\ndata: two\n\n".to_owned()), (2, "x".repeat(200_000))] {
+        for fields in ["", "Connection: keep-alive\r\n"] {
+            let bytes = String::from_utf8(post(&call(id))).unwrap();
+            let bytes = bytes.replacen("HTTP/1.1\r\n", &format!("HTTP/1.0\r\n{fields}"), 1);
+            let mut client = gateway.client();
+            client.send(bytes.as_bytes());
+            upstream.say("0");
+            let response = client.response();
+            assert_eq!((response.status, response.text() == body), (200, true));
+            assert_eq!(response.field("transfer-encoding"), None);
+            assert_eq!(response.field("connection").as_deref(), Some("close"), "{}", response.head);
+        }
+    }
+    gateway.unharmed();
+}

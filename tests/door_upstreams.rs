@@ -335,3 +335,42 @@ fn a_modern_call_that_fails_is_told_in_the_same_words() {
     let response = gateway.client().ask(&modern(5, "tools/call", Some("echo"), "\"name\":\"echo\",\"arguments\":{}"));
     assert_eq!((response.status, &response.json()["error"]["code"]), (502, &(-32001).into()));
 }
+
+#[test]
+fn interim_answers_are_no_answer() {
+    let upstream = Upstream::start(|request, conversation| {
+        conversation.send(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+        conversation.echo(request)
+    });
+    let gateway = Gateway::start(&[], upstream.address);
+    let mut client = gateway.client();
+    for id in 0..3 {
+        let response = client.ask(&post(&call(id)));
+        assert_eq!((response.status, &response.json()["id"]), (200, &id.into()));
+        assert_eq!(response.field("link"), None);
+    }
+}
+
+#[test]
+fn an_upstream_has_no_more_calls_in_flight_than_it_may_and_the_others_are_told_to_come_again() {
+    let upstream = Upstream::start(|request, conversation| {
+        conversation.wait_for("answer");
+        conversation.echo(request)
+    });
+    let policy = format!("[upstream.only]\nurl = \"http://{}/mcp\"\nmax_in_flight = 2\n", upstream.address);
+    let gateway = Gateway::with_policy(&[("WORKERS", "1")], &policy);
+    let mut clients: Vec<_> = (0..2).map(|_| gateway.client()).collect();
+    for (id, client) in clients.iter_mut().enumerate() {
+        client.send(&post(&call(id)));
+    }
+    upstream.wait("both", |log| log.requests.len() == 2);
+    let response = gateway.post(&call(9));
+    assert_eq!((response.status, &response.json()["error"]["code"]), (503, &(-32001).into()));
+    assert!(response.field("retry-after").is_some());
+    upstream.say("answer");
+    for client in &mut clients {
+        assert_eq!(client.response().status, 200);
+    }
+    assert_eq!(gateway.post(&call(9)).status, 200);
+    assert_eq!(upstream.requests().len(), 3);
+}

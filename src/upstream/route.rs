@@ -100,8 +100,8 @@ type OwnNames = Vec<Box<str>>;
 pub(crate) struct Directory {
     known: RefCell<HashMap<(Listed, usize), OwnNames>>,
     names: RefCell<HashMap<(Listed, Box<str>), Owned>>,
-    /// When lists were last asked for because of a name that nobody had, milliseconds of the worker's clock plus one.
-    looked_at_ms: Cell<u64>,
+    /// When each list was last asked for because of a name that nobody had, milliseconds of the worker's clock plus one.
+    looked_at_ms: [Cell<u64>; 3],
 }
 
 /// The lists whose names are looked up.
@@ -159,11 +159,17 @@ impl Directory {
 
     /// Whether an unknown name is worth asking all upstreams again: not more often than [`bounds::LOOK_AGAIN_MS`], or a client that makes
     /// names up could have every upstream asked for every call.
-    pub(crate) fn may_look_again(&self, now_ms: u64) -> bool {
-        let last = self.looked_at_ms.get();
-        let may = last == 0 || now_ms + 1 >= last + bounds::LOOK_AGAIN_MS;
+    ///
+    /// As long as nobody has listed anything of that kind, any call may ask: those that come while the first look is out must not be
+    /// told that there is no such name.
+    pub(crate) fn may_look_again(&self, kind: ListKind, now_ms: u64) -> bool {
+        let Some(listed) = listed(kind) else { return false };
+        let Some(looked_at_ms) = self.looked_at_ms.get(listed as usize) else { return false };
+        let nothing_known = !self.known.borrow().keys().any(|(of, _)| *of == listed);
+        let last = looked_at_ms.get();
+        let may = nothing_known || last == 0 || now_ms + 1 >= last + bounds::LOOK_AGAIN_MS;
         if may {
-            self.looked_at_ms.set(now_ms + 1);
+            looked_at_ms.set(now_ms + 1);
         }
         may
     }

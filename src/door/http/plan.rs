@@ -210,7 +210,8 @@ impl Connection {
         let target = match worker.upstreams.route(&message, self.name(call), &mut edits) {
             Ok(target) => target,
             Err(Unroutable::Unlisted(kind))
-                if !received.looked_again && worker.upstreams.directory.may_look_again(worker.timers.now_ms()) =>
+                if !received.looked_again
+                    && worker.upstreams.directory.may_look_again(kind, worker.timers.now_ms()) =>
             {
                 let spread = Spread::new(&worker.upstreams, &message, session);
                 return Err(Refusal::LookAgain(kind, spread));
