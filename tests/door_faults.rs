@@ -4,7 +4,7 @@
 #[path = "support/blackbox/mod.rs"]
 mod blackbox;
 
-use blackbox::{Client, Gateway, Response, TOKEN, Upstream, call, post, until};
+use blackbox::{Client, Gateway, Nobody, Response, TOKEN, Upstream, call, post, until};
 use rustix::process::Signal;
 
 const JSON: &str = "application/json";
@@ -293,8 +293,8 @@ fn health_and_readiness_are_told_on_both_ports() {
 
 #[test]
 fn without_a_reachable_upstream_it_is_alive_but_not_ready() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gateway = Gateway::start(&[], nobody);
+    let nobody = Nobody::new();
+    let gateway = Gateway::start(&[], nobody.address);
     for address in [gateway.bridge, gateway.health] {
         let ready = Client::connect(address).ask(&request("GET /health/ready", "Connection: close\r\n", ""));
         assert_eq!((ready.status, ready.text().as_str()), (503, "no upstream reachable"));

@@ -4,10 +4,10 @@
 #[path = "support/blackbox/mod.rs"]
 mod blackbox;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 
 use blackbox::{
-    Client, Conversation, Gateway, Next, Received, Response, TOKEN, Upstream, initialize, modern, post, result,
+    Client, Conversation, Gateway, Next, Nobody, Received, Response, TOKEN, Upstream, initialize, modern, post, result,
 };
 use serde_json::{Value, json};
 
@@ -87,10 +87,6 @@ fn gateway(upstreams: &[(&str, SocketAddr)]) -> Gateway {
         .map(|(name, address)| format!("[upstream.{name}]\nurl = \"http://{address}/mcp\"\n"))
         .collect();
     Gateway::with_policy(&[("WORKERS", "1"), ("CIRCUITBREAKER_TIMEOUT", "2000")], &policy)
-}
-
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn request(id: u32, method: &str, params: &str) -> String {
@@ -272,7 +268,8 @@ fn a_dead_upstream_takes_nothing_of_the_others() {
         conversation.send(b"HTTP/1.1 500 Oops\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\n<oops");
         Next::Keep
     });
-    for dead in [nobody(), hung.address, broken.address] {
+    let (dead, gone) = (Nobody::new(), Nobody::new());
+    for dead in [dead.address, hung.address, broken.address] {
         let gateway = gateway(&[("dead", dead), ("alpha", live.address)]);
         let mut session = InSession::open(&gateway);
         assert_eq!(names(&session.ask(&request(1, "tools/list", "{}")), "tools", "name"), ["send", "one"]);
@@ -287,7 +284,7 @@ fn a_dead_upstream_takes_nothing_of_the_others() {
         gateway.unharmed();
     }
     // With all of them dead it is an error, and not an empty list.
-    let gateway = gateway(&[("dead", nobody()), ("gone", nobody())]);
+    let gateway = gateway(&[("dead", dead.address), ("gone", gone.address)]);
     let response = gateway.client().ask(&modern(1, "tools/list", None, ""));
     assert_eq!((response.status, &response.json()["error"]["code"]), (502, &(-32001).into()));
     assert_eq!(gateway.post(&initialize()).status, 502);

@@ -10,9 +10,8 @@
 mod blackbox;
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 
-use blackbox::{Gateway, Next, Upstream, answer, call, modern, post, result};
+use blackbox::{Gateway, Next, Nobody, Upstream, answer, call, modern, post, result};
 
 /// 2,000 calls through 8 connections; the upstream's ids are counted.
 fn none_lost_none_doubled(upstream: &Upstream, gateway: &Gateway) {
@@ -198,8 +197,8 @@ fn bytes_behind_an_answer_are_never_the_next_one() {
 
 #[test]
 fn an_unreachable_upstream_is_502_and_the_call_was_not_made() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gateway = Gateway::start(&[], nobody);
+    let nobody = Nobody::new();
+    let gateway = Gateway::start(&[], nobody.address);
     let response = gateway.post(&call(1));
     assert_eq!(response.status, 502);
     assert!(response.text().contains("was not made"), "{}", response.text());
@@ -330,8 +329,8 @@ fn the_clients_time_to_read_is_not_the_upstreams_time_to_answer() {
 
 #[test]
 fn a_modern_call_that_fails_is_told_in_the_same_words() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let gateway = Gateway::start(&[], nobody);
+    let nobody = Nobody::new();
+    let gateway = Gateway::start(&[], nobody.address);
     let response = gateway.client().ask(&modern(5, "tools/call", Some("echo"), "\"name\":\"echo\",\"arguments\":{}"));
     assert_eq!((response.status, &response.json()["error"]["code"]), (502, &(-32001).into()));
 }

@@ -43,8 +43,9 @@ impl Gateway {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
         command.args(arguments).current_dir(folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        if let Some(force) = std::env::var_os("RINGWALL_FORCE_EPOLL") {
-            command.env("RINGWALL_FORCE_EPOLL", force);
+        // All tests hold for both drivers: IO_DRIVER=epoll cargo test.
+        if let Some(driver) = std::env::var_os("IO_DRIVER") {
+            command.env("IO_DRIVER", driver);
         }
         let usual = [
             ("MCP_BRIDGE_PORT", "0"),

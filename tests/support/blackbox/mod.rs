@@ -15,7 +15,7 @@ pub(crate) use self::{
     client::{Client, Response, TOKEN},
     gateway::Gateway,
     message::{call, id_of, initialize, modern, post, result},
-    upstream::{Conversation, Next, Received, Upstream, answer, answer_json},
+    upstream::{Conversation, Next, Nobody, Received, Upstream, answer, answer_json},
 };
 
 use std::time::{Duration, Instant};

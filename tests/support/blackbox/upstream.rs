@@ -228,6 +228,20 @@ impl Drop for Upstream {
     }
 }
 
+/// An address that refuses connections for as long as this lives: bound, so that nobody else gets it, and never listening.
+pub(crate) struct Nobody {
+    pub(crate) address: SocketAddr,
+    _socket: socket2::Socket,
+}
+
+impl Nobody {
+    pub(crate) fn new() -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        Self { address: socket.local_addr().unwrap().as_socket().unwrap(), _socket: socket }
+    }
+}
+
 fn serve(
     stream: TcpStream,
     shared: &Arc<Shared>,
