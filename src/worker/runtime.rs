@@ -37,7 +37,7 @@ pub(crate) fn probe_driver(wanted: IoDriver) -> DriverKind {
         return DriverKind::Epoll;
     }
     let options = uring_options();
-    match options.build(64) {
+    match options.build(RING_ENTRIES) {
         Ok(_) => DriverKind::IoUring,
         Err(error) => {
             tracing::warn!(
