@@ -17,6 +17,9 @@
 //! 6. Secrets are [`settings::Secret`]: they cannot be printed.
 //! 7. What cannot be decided is denied.
 
+// Nothing outside of tests may panic by index, unwrap or macro: no byte from outside reaches one, because there is none.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
 pub mod bounds;
 pub mod cli;
 pub mod control;
