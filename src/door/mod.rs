@@ -3,8 +3,12 @@
 //! A connection is admitted before a byte of it is read: deny list, the door's limit, the address's limit, in this order, cheapest first. What
 //! is refused gets one answer and is closed; a flood of refused connections costs a send and a close each.
 
+pub(crate) mod decide;
+mod fan;
 pub(crate) mod http;
+mod pump;
 pub(crate) mod session;
+mod spread;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

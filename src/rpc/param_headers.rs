@@ -175,13 +175,45 @@ impl ParamHeaders {
                 Header::One(value) if is_clean(trim(value)) => Some(trim(value)),
                 Header::One(_) => return Err(EraFault::HeaderCharacter),
             };
-            let mut argument = envelope.arguments;
-            for key in &declared.path {
-                argument = argument.and_then(|object| scan::member(raw, object, key));
-            }
-            compare(declared.kind, header, argument, raw)?;
+            compare(declared.kind, header, declared.argument(envelope, raw), raw)?;
         }
         Ok(())
+    }
+
+    /// Gives `put` the headers that a call must have: suffix and value, decoded. The other direction of [`ParamHeaders::check`].
+    pub fn mirror(&self, envelope: &Envelope, raw: &[u8], mut put: impl FnMut(&str, &str)) {
+        for declared in &self.declared {
+            let Some(argument) = declared.argument(envelope, raw) else { continue };
+            let written = argument.of(raw);
+            if !carries(declared.kind, written) {
+                continue;
+            }
+            match scan::text(raw, argument) {
+                Some(text) => put(&declared.suffix, &text.decode(raw)),
+                None => put(&declared.suffix, std::str::from_utf8(written).unwrap_or_default()),
+            }
+        }
+    }
+}
+
+impl ParamHeader {
+    /// The argument that it mirrors.
+    fn argument(&self, envelope: &Envelope, raw: &[u8]) -> Option<Span> {
+        let mut argument = envelope.arguments;
+        for key in &self.path {
+            argument = argument.and_then(|object| scan::member(raw, object, key));
+        }
+        argument
+    }
+}
+
+/// Whether a header can carry this value.
+fn carries(kind: ParamType, written: &[u8]) -> bool {
+    match written.first() {
+        Some(b'"' | b't' | b'f') => true,
+        // A fraction has no rendering as an integer, and numbers are mirrored only where integers are declared.
+        Some(b'-' | b'0'..=b'9') => kind == ParamType::Integer && is_integer(written),
+        _ => false,
     }
 }
 
@@ -201,12 +233,7 @@ fn is_param(name: &[u8], suffix: &str) -> bool {
 fn compare(kind: ParamType, header: Option<&[u8]>, argument: Option<Span>, raw: &[u8]) -> Result<(), EraFault> {
     let written = argument.map_or(&b"null"[..], |span| span.of(raw));
     let text = argument.and_then(|span| scan::text(raw, span));
-    let carries = match written.first() {
-        Some(b'"' | b't' | b'f') => true,
-        // A fraction has no rendering as an integer, and numbers are mirrored only where integers are declared.
-        Some(b'-' | b'0'..=b'9') => kind == ParamType::Integer && is_integer(written),
-        _ => false,
-    };
+    let carries = carries(kind, written);
     let Some(header) = header else {
         return if carries { Err(EraFault::ParamMissing) } else { Ok(()) };
     };

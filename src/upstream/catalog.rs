@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use super::{Message, Upstreams};
+use super::{Carried, Message, Upstreams, outgoing};
 use crate::bounds;
 use crate::rpc::era::EraFault;
 use crate::rpc::list::{self, ListKind};
@@ -60,13 +60,26 @@ impl Catalog {
         if message.era != Era::Modern || !calls_a_tool {
             return Ok(());
         }
+        // A message without a head has nothing that could differ.
+        let Carried::Head { head, bytes } = message.carried else { return Ok(()) };
         let tools = self.tools.borrow();
         let Some(declared) = tools.get(tool) else { return Ok(()) };
-        let headers = message
-            .head
-            .fields
-            .iter()
-            .map(|field| (field.name.of(message.head_bytes), field.value.of(message.head_bytes)));
+        let headers = head.fields.iter().map(|field| (field.name.of(bytes), field.value.of(bytes)));
         declared.check(headers, message.envelope, message.raw)
+    }
+
+    /// Appends the `Mcp-Param-*` headers of a call that came without a head, as far as the tool's schema is known. `renamed` is the
+    /// upstream's own name of the tool where the client's differs.
+    pub(crate) fn mirror(&self, message: &Message<'_>, renamed: Option<&str>, out: &mut Vec<u8>) {
+        let calls_a_tool = message.envelope.kind == Kind::Request && message.envelope.method == Method::ToolsCall;
+        let Carried::Bare(bare) = message.carried else { return };
+        if message.era != Era::Modern || !calls_a_tool {
+            return;
+        }
+        let tools = self.tools.borrow();
+        let Some(declared) = renamed.or(bare.name).and_then(|tool| tools.get(tool)) else { return };
+        declared.mirror(message.envelope, message.raw, |suffix, value| {
+            outgoing::put_encoded(out, &format!("Mcp-Param-{suffix}"), value);
+        });
     }
 }

@@ -32,10 +32,52 @@ pub(crate) struct Message<'a> {
     pub(crate) envelope: &'a Envelope,
     pub(crate) raw: &'a [u8],
     pub(crate) era: Era,
-    pub(crate) head: &'a RequestHead,
-    /// The bytes that `head`'s spans point into.
-    pub(crate) head_bytes: &'a [u8],
-    pub(crate) principal: &'a Principal,
+    pub(crate) carried: Carried<'a>,
+    pub(crate) sender: Sender<'a>,
+}
+
+/// Where the header fields for an upstream over HTTP come from.
+#[derive(Clone, Copy)]
+pub(crate) enum Carried<'a> {
+    /// From the request that the message came in.
+    Head {
+        /// The request's head.
+        head: &'a RequestHead,
+        /// The bytes that its spans point into.
+        bytes: &'a [u8],
+    },
+    /// From the message, which came over a door that knows no heads.
+    Bare(Bare<'a>),
+}
+
+/// What the fields of a message without a head are made from.
+#[derive(Clone, Copy)]
+pub(crate) struct Bare<'a> {
+    /// `MCP-Protocol-Version`; none before a session has agreed on one.
+    pub(crate) version: Option<&'a str>,
+    /// `Mcp-Method`, in 2026-07-28.
+    pub(crate) method: Option<&'a str>,
+    /// `Mcp-Name`, where the method has one.
+    pub(crate) name: Option<&'a str>,
+}
+
+/// Who a message is from, as far as upstreams that are shared must tell clients apart.
+#[derive(Clone, Copy)]
+pub(crate) enum Sender<'a> {
+    /// A principal, of whom the tag is computed only where it is asked for.
+    Principal(&'a Principal),
+    /// Its tag.
+    Tag(u64),
+}
+
+impl Sender<'_> {
+    /// [`Principal::short_tag`].
+    pub(crate) fn short_tag(self) -> u64 {
+        match self {
+            Self::Principal(principal) => principal.short_tag(),
+            Self::Tag(tag) => tag,
+        }
+    }
 }
 
 /// The upstreams as one worker sees them.

@@ -4,13 +4,11 @@
 //! credential comes from the policy.
 
 use crate::door::session::Session;
-use crate::guard::Principal;
 use crate::rpc::Era;
 use crate::rpc::{Envelope, Kind, Method, Span, splice};
 use crate::upstream::http::HttpUpstream;
 use crate::upstream::stdio::{CallKind, ChildCall, Parts, SessionId};
-use crate::upstream::{Message, Upstream, UpstreamKind};
-use crate::wire::http1::request::RequestHead;
+use crate::upstream::{Bare, Carried, Message, Sender, Upstream, UpstreamKind};
 use crate::wire::http1::write;
 
 /// What goes to one upstream.
@@ -87,9 +85,12 @@ impl Upstream {
         match &self.kind {
             UpstreamKind::Http(http) => {
                 let len = (message.raw.len() as i64 + edits.growth()).unsigned_abs();
-                let mut out = Vec::with_capacity(message.head.len as usize + len as usize + 256);
+                let mut out = Vec::with_capacity(message.carried.len() + len as usize + 256);
                 self.put_head(&mut out, http, b"POST", session_id);
-                self.copy_fields(&mut out, message.head, message.head_bytes, edits);
+                self.copy_fields(&mut out, message.carried, edits);
+                if matches!(message.carried, Carried::Bare(_)) {
+                    self.catalog.mirror(message, edits.renamed(), &mut out);
+                }
                 write::field_decimal(&mut out, "Content-Length", len);
                 write::end_head(&mut out);
                 edits.apply(message.raw, &mut out)?;
@@ -104,11 +105,11 @@ impl Upstream {
         &self,
         method: &[u8],
         kind: CallKind,
-        message: &HeadOnly<'_>,
+        carried: Carried<'_>,
         session: Option<&Session>,
-        principal: &Principal,
+        sender: Sender<'_>,
     ) -> Result<Outgoing, Unsendable> {
-        self.bodiless_resumed(method, kind, message, session, principal, None)
+        self.bodiless_resumed(method, kind, carried, session, sender, None)
     }
 
     /// Likewise, with the upstream's own `Last-Event-ID` in place of the client's.
@@ -116,9 +117,9 @@ impl Upstream {
         &self,
         method: &[u8],
         kind: CallKind,
-        message: &HeadOnly<'_>,
+        carried: Carried<'_>,
         session: Option<&Session>,
-        principal: &Principal,
+        sender: Sender<'_>,
         last_event_id: Option<&[u8]>,
     ) -> Result<Outgoing, Unsendable> {
         let part = session.and_then(|session| session.part(self.tag));
@@ -131,7 +132,7 @@ impl Upstream {
                     write::field(&mut out, "Last-Event-ID", id);
                     edits.resumed = true;
                 }
-                self.copy_fields(&mut out, message.head, message.head_bytes, &edits);
+                self.copy_fields(&mut out, carried, &edits);
                 write::end_head(&mut out);
                 Ok(Outgoing::Http(out))
             }
@@ -140,7 +141,7 @@ impl Upstream {
                 parts: Parts::default(),
                 session: Some(part.and_then(parse_session).ok_or(Unsendable::MissingSession)?),
                 kind,
-                principal: principal.short_tag(),
+                principal: sender.short_tag(),
                 cancel_on_drop: false,
             })),
         }
@@ -159,7 +160,11 @@ impl Upstream {
     }
 
     /// The client's fields, but for those that the policy or an edit replaces.
-    pub(crate) fn copy_fields(&self, out: &mut Vec<u8>, head: &RequestHead, head_bytes: &[u8], edits: &Edits) {
+    pub(crate) fn copy_fields(&self, out: &mut Vec<u8>, carried: Carried<'_>, edits: &Edits) {
+        let (head, head_bytes) = match carried {
+            Carried::Head { head, bytes } => (head, bytes),
+            Carried::Bare(bare) => return put_bare(out, bare, edits.renamed()),
+        };
         if edits.resumed {
             let mut replaced = self.replaced_fields.clone();
             replaced.push("last-event-id".to_owned());
@@ -243,7 +248,7 @@ impl Upstream {
             parts,
             session: if legacy { session } else { None },
             kind,
-            principal: message.principal.short_tag(),
+            principal: message.sender.short_tag(),
             cancel_on_drop: !legacy,
         })
     }
@@ -269,15 +274,45 @@ fn call_kind(envelope: &Envelope, legacy: bool) -> CallKind {
     }
 }
 
+impl Carried<'_> {
+    /// Bytes that the fields take, about.
+    fn len(&self) -> usize {
+        match self {
+            Self::Head { head, .. } => head.len as usize,
+            Self::Bare(bare) => 192 + bare.name.map_or(0, str::len),
+        }
+    }
+}
+
+/// The fields of a message that came without a head.
+fn put_bare(out: &mut Vec<u8>, bare: Bare<'_>, renamed: Option<&str>) {
+    write::field(out, "Content-Type", b"application/json");
+    write::field(out, "Accept", b"application/json, text/event-stream");
+    if let Some(version) = bare.version {
+        write::field(out, "MCP-Protocol-Version", version.as_bytes());
+    }
+    if let Some(method) = bare.method {
+        write::field(out, "Mcp-Method", method.as_bytes());
+        if let Some(name) = renamed.or(bare.name) {
+            put_name(out, name);
+        }
+    }
+}
+
 /// `Mcp-Name`, encoded where it is not plain visible ASCII (MCP 2026-07-28, "Value encoding").
 fn put_name(out: &mut Vec<u8>, name: &str) {
+    put_encoded(out, "Mcp-Name", name);
+}
+
+/// A field whose value is any text, encoded where a field could not carry it as it is.
+pub(super) fn put_encoded(out: &mut Vec<u8>, field: &str, text: &str) {
     let plain =
-        name.bytes().all(|b| (0x20..0x7f).contains(&b)) && name.trim() == name && !name.starts_with("=?base64?");
+        text.bytes().all(|b| (0x20..0x7f).contains(&b)) && text.trim() == text && !text.starts_with("=?base64?");
     if plain {
-        write::field(out, "Mcp-Name", name.as_bytes());
+        write::field(out, field, text.as_bytes());
     } else {
-        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, name);
-        write::field(out, "Mcp-Name", format!("=?base64?{encoded}?=").as_bytes());
+        let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, text);
+        write::field(out, field, format!("=?base64?{encoded}?=").as_bytes());
     }
 }
 
@@ -288,12 +323,6 @@ pub(crate) enum Unsendable {
     MissingSession,
     /// The splices do not fit the message; what would be sent is not what was checked.
     Edits,
-}
-
-/// A request of which there is only a head.
-pub(crate) struct HeadOnly<'a> {
-    pub(crate) head: &'a crate::wire::http1::request::RequestHead,
-    pub(crate) head_bytes: &'a [u8],
 }
 
 impl Edits {

@@ -5,6 +5,7 @@ use super::answer::{self, Fields};
 use super::plan::Plan;
 use super::{Connection, Flow, Request};
 use crate::bounds;
+use crate::door::fan;
 use crate::rpc::reply::EchoId;
 use crate::rpc::{Kind, Span};
 use crate::state::events::Outcome;
@@ -68,13 +69,14 @@ impl Connection {
                     self.answer_rpc(&call, 200, -32600, "Invalid request: not in a batch");
                     return self.take_answer_body();
                 }
-                Plan::Fan(call, fan, spread) => {
-                    let _ = self.fan(call, fan, spread).await;
+                Plan::Fan(mut call, fan, spread) => {
+                    let answer = fan::ask(&self.worker, call.era, fan, spread).await;
+                    self.answer_fan(&mut call, answer);
                     return self.take_answer_body();
                 }
                 Plan::LookAgain(call, kind, spread) if !looked_again => {
                     looked_again = true;
-                    self.look_again(&call, kind, spread).await;
+                    fan::look_again(&self.worker, call.era, kind, spread).await;
                 }
                 Plan::LookAgain(..) | Plan::Answered | Plan::Batch => return self.take_answer_body(),
             }

@@ -182,7 +182,7 @@ impl Connection {
         }
         let mut rewritten = Vec::with_capacity(event.len() + 32);
         let worker = self.worker.clone();
-        super::merged::rewrite_event(&mut worker.scratch.borrow_mut().parser, index, &event, &mut rewritten);
+        crate::door::pump::rewrite_event(&mut worker.scratch.borrow_mut().parser, index, &event, &mut rewritten);
         self.put_event(call, &rewritten);
     }
 

@@ -167,7 +167,7 @@ impl Connection {
             if self.worker.upstreams.are_several() {
                 let mut rewritten = Vec::with_capacity(event.len() + 32);
                 let mut scratch = worker.scratch.borrow_mut();
-                super::merged::rewrite_event(&mut scratch.parser, index, event, &mut rewritten);
+                crate::door::pump::rewrite_event(&mut scratch.parser, index, event, &mut rewritten);
                 self.put_event(call, &rewritten);
             } else {
                 self.put_event(call, event);

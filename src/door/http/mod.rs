@@ -11,7 +11,6 @@ pub(crate) mod answer;
 mod batch;
 mod child;
 mod events;
-mod fan;
 mod gate;
 mod merged;
 mod outcome;
@@ -20,7 +19,6 @@ mod plan;
 mod post;
 mod receive;
 mod relay;
-mod spread;
 mod stream;
 
 use std::net::SocketAddr;

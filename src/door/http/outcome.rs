@@ -3,6 +3,7 @@
 use super::Connection;
 use super::answer::{self, Fields};
 use super::plan::Call;
+use crate::door::fan::FanAnswer;
 use crate::guard::Denial;
 use crate::guard::denial::Tell;
 use crate::rpc::era::{EraFault, Header};
@@ -19,6 +20,54 @@ impl Connection {
         reply::result(&mut body, call.id(&self.notes), b"{}");
         self.worker.metrics.response(200);
         answer::json(&mut self.output, 200, &body, !call.keep_alive);
+    }
+
+    /// Answers a request with a result (raw JSON), with the session that it opened.
+    fn answer_result(&mut self, call: &mut Call, result: &[u8], session: Option<&str>) {
+        let mut body = Vec::with_capacity(result.len() + 64);
+        reply::result(&mut body, call.id(&self.notes), result);
+        let fields = Fields { close: !call.keep_alive, session, ..Fields::default() };
+        answer::whole(&mut self.output, 200, "application/json", &body, fields);
+        self.worker.metrics.response(200);
+        self.finish(call, Outcome::Ok, 200);
+    }
+
+    /// Puts what several upstreams' answers came to into the output.
+    pub(super) fn answer_fan(&mut self, call: &mut Call, answer: FanAnswer) {
+        match answer {
+            FanAnswer::Result(result) => self.answer_result(call, &result, None),
+            FanAnswer::Initialized(result, parts) => {
+                match self.seal(parts.iter().map(|(tag, id)| (*tag, id.as_slice()))) {
+                    Some(sealed) => self.answer_result(call, &result, Some(&sealed)),
+                    None => {
+                        let text = "Upstream error: the session ids of the upstreams are too long";
+                        self.answer_rpc(call, 502, -32001, text);
+                        self.finish(call, Outcome::UpstreamError, 502);
+                    }
+                }
+            }
+            FanAnswer::Response { bytes, status, error } => {
+                let (outcome, status) = match error {
+                    None => (Outcome::Ok, 200),
+                    // A stdio server's error has no status of its own.
+                    Some(_) if status == 200 => (Outcome::RpcError, super::child::modern_status(call, error)),
+                    Some(_) => (Outcome::RpcError, status),
+                };
+                answer::json(&mut self.output, status, &bytes, !call.keep_alive);
+                self.worker.metrics.response(status);
+                self.finish(call, outcome, status);
+            }
+            FanAnswer::Told if call.kind == Kind::Request => self.answer_empty_result(call),
+            FanAnswer::Told => {
+                let fields = Fields { close: !call.keep_alive, ..Fields::default() };
+                answer::whole(&mut self.output, 202, "", b"", fields);
+                self.worker.metrics.response(202);
+            }
+            FanAnswer::Fault { status, text, outcome } => {
+                self.answer_rpc(call, status, -32001, text);
+                self.finish(call, outcome, status);
+            }
+        }
     }
 
     /// Answers a message with a JSON-RPC error under a status.

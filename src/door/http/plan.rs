@@ -5,18 +5,17 @@
 
 use std::ops::Range;
 
-use super::spread::Spread;
 use super::{Connection, Request};
-use crate::guard::Denial;
-use crate::guard::identity::{self, AgentArgument};
-use crate::rpc::era::{self, EraFault, Header, Mirrored};
+use crate::door::decide::{self, Asking, Decision, Refused};
+use crate::door::spread::Spread;
+use crate::rpc::era::{self, Header, Mirrored};
 use crate::rpc::list::ListKind;
 use crate::rpc::reply::EchoId;
 use crate::rpc::{Envelope, Era, Kind, Method};
 use crate::state::events::Reservation;
-use crate::upstream::outgoing::{Edits, Unsendable};
-use crate::upstream::route::{Fan, Unroutable};
-use crate::upstream::{Message, Outgoing, Target};
+use crate::upstream::outgoing::Unsendable;
+use crate::upstream::route::Fan;
+use crate::upstream::{Carried, Message, Outgoing, Sender};
 use crate::wire::http1::Version;
 use crate::worker::Scratch;
 
@@ -135,7 +134,7 @@ impl Connection {
         let mut call =
             Call { kind: envelope.kind, method: envelope.method, id, name, ..Call::without_message(era, request) };
         match self.guard_and_route(request, received, &envelope, scratch, &mut call) {
-            Ok((index, outgoing)) => {
+            Ok(Passed::Forward(index, outgoing)) => {
                 call.decided_ns = self.worker.now_ns();
                 if request.head_is_parsed {
                     // Nothing was waited for since the head: all of it was deciding.
@@ -144,14 +143,21 @@ impl Connection {
                 }
                 Plan::Forward(call, index, outgoing)
             }
-            Err(Refusal::Answered) => Plan::Answered,
-            Err(Refusal::Fan(fan, spread)) => Plan::Fan(call, fan, spread),
-            Err(Refusal::LookAgain(kind, spread)) => Plan::LookAgain(call, kind, spread),
-            Err(Refusal::Era(fault)) => {
+            Ok(Passed::Empty) => {
+                self.answer_empty_result(&call);
+                Plan::Answered
+            }
+            Ok(Passed::Fan(fan, spread)) => Plan::Fan(call, fan, spread),
+            Ok(Passed::LookAgain(kind, spread)) => Plan::LookAgain(call, kind, spread),
+            Err(Refused::Rpc { status, code, text }) => {
+                self.answer_rpc(&call, status, code, text);
+                Plan::Answered
+            }
+            Err(Refused::Era(fault)) => {
                 self.answer_era_fault(fault, mirrored.version, echo, close);
                 Plan::Answered
             }
-            Err(Refusal::Denied(denial)) => {
+            Err(Refused::Denied(denial)) => {
                 self.answer_denial(&call, &denial);
                 Plan::Answered
             }
@@ -165,17 +171,9 @@ impl Connection {
         envelope: &Envelope,
         scratch: &mut Scratch,
         call: &mut Call,
-    ) -> Result<(usize, Outgoing), Refusal> {
+    ) -> Result<Passed, Refused> {
         let worker = self.worker.clone();
-        if envelope.kind == Kind::Notification && !is_notification(envelope, &scratch.parser) {
-            // A call without an id would be carried out by lenient servers, and be recorded, checked and routed as nothing.
-            self.answer_rpc(call, 400, -32600, "Invalid request: this method needs an id");
-            return Err(Refusal::Answered);
-        }
-        let agent = identity::check(&request.principal, envelope, &scratch.parser).map_err(Refusal::Denied)?;
-        if envelope.kind == Kind::Request && envelope.method == Method::ToolsCall {
-            call.reservation = self.reserve_record().map_err(Refusal::Denied)?;
-        }
+        decide::check_shape(envelope, &scratch.parser)?;
         // An id that is presented must be ours, whatever the upstream makes of it.
         let session = match (call.era, scratch.request.known.mcp_session_id) {
             (Era::Legacy(_), Some(span)) => {
@@ -185,10 +183,7 @@ impl Connection {
                     crate::worker::epoch_ms() / 1000,
                     &mut scratch.session,
                 );
-                if opened.is_err() {
-                    self.answer_rpc(call, 404, -32001, "Session not found: initialize again");
-                    return Err(Refusal::Answered);
-                }
+                opened.map_err(|_| SESSION_UNKNOWN)?;
                 Some(&scratch.session)
             }
             _ => None,
@@ -197,75 +192,29 @@ impl Connection {
             envelope,
             raw: received.raw,
             era: call.era,
-            head: &scratch.request,
-            head_bytes: received.head_bytes,
+            carried: Carried::Head { head: &scratch.request, bytes: received.head_bytes },
+            sender: Sender::Principal(&request.principal),
+        };
+        let mut reservation = None;
+        let asking = Asking {
             principal: &request.principal,
+            name: self.name(call),
+            session,
+            looked_again: received.looked_again,
         };
-        let opens = matches!(envelope.method, Method::Initialize | Method::Ping);
-        if worker.upstreams.are_several() && call.era != Era::Modern && session.is_none() && !opens {
-            self.answer_rpc(call, 400, -32600, "Mcp-Session-Id is required: initialize first");
-            return Err(Refusal::Answered);
-        }
-        let mut edits = Edits::default();
-        let target = match worker.upstreams.route(&message, self.name(call), &mut edits) {
-            Ok(target) => target,
-            Err(Unroutable::Unlisted(kind))
-                if !received.looked_again
-                    && worker.upstreams.directory.may_look_again(kind, worker.timers.now_ms()) =>
-            {
-                let spread = Spread::new(&worker.upstreams, &message, session);
-                return Err(Refusal::LookAgain(kind, spread));
-            }
-            Err(unroutable) => {
-                self.answer_rpc(call, unroutable.status(call.era), unroutable.code(), unroutable.text());
-                return Err(Refusal::Answered);
-            }
+        let decision = decide::decide(&worker, &scratch.parser, &message, &asking, &mut reservation);
+        call.reservation = reservation;
+        let (index, edits) = match decision? {
+            Decision::Forward(index, edits) => (index, edits),
+            Decision::Empty => return Ok(Passed::Empty),
+            Decision::Fan(fan, spread) => return Ok(Passed::Fan(fan, spread)),
+            Decision::LookAgain(kind, spread) => return Ok(Passed::LookAgain(kind, spread)),
         };
-        let (index, upstream) = match target {
-            Target::One(index) => (index, worker.upstreams.get(index).ok_or(Refusal::Answered)?),
-            Target::Here => {
-                self.answer_empty_result(call);
-                return Err(Refusal::Answered);
-            }
-            Target::Many(fan) => {
-                let spread = Spread::new(&worker.upstreams, &message, session);
-                return Err(Refusal::Fan(fan, spread));
-            }
-        };
-        // Policy and schemas know the upstream's own name, however the client spelled it.
-        let renamed = edits.renamed().map(str::to_owned);
-        let own_name = renamed.as_deref().unwrap_or_else(|| self.name(call));
-        if let AgentArgument::Insert(own) = agent
-            && self.worker.snapshot().settings.policy.injects_agent_id(&upstream.name, own_name)
-        {
-            edits.insert_agent_id(envelope, received.raw, &own);
-        }
-        upstream.catalog.check(&message, own_name).map_err(Refusal::Era)?;
+        let Some(upstream) = worker.upstreams.get(index) else { return Err(SESSION_UNKNOWN) };
         match upstream.outgoing(&message, session, &edits) {
-            Ok(outgoing) => Ok((index, outgoing)),
-            Err(Unsendable::Edits) => {
-                self.answer_rpc(call, 500, -32603, "Internal error: the message cannot be changed as the policy asks");
-                Err(Refusal::Answered)
-            }
-            Err(Unsendable::MissingSession) => {
-                self.answer_rpc(call, 400, -32600, "Mcp-Session-Id is required: initialize first");
-                Err(Refusal::Answered)
-            }
-        }
-    }
-
-    /// Room for the audit line of a call that is about to be made; production makes no call that cannot be recorded.
-    fn reserve_record(&self) -> Result<Option<Reservation>, Denial> {
-        let snapshot = self.worker.snapshot();
-        if !snapshot.settings.records.audit_enabled {
-            return Ok(None);
-        }
-        let reservation = self.worker.events.reserve();
-        let healthy = self.worker.shared.lifecycle.audit_healthy();
-        match reservation {
-            Ok(reservation) if healthy || !snapshot.is_production() => Ok(Some(reservation)),
-            Err(_) if !snapshot.is_production() => Ok(None),
-            _ => Err(Denial::AuditUnavailable),
+            Ok(outgoing) => Ok(Passed::Forward(index, outgoing)),
+            Err(Unsendable::Edits) => Err(decide::UNCHANGEABLE),
+            Err(Unsendable::MissingSession) => Err(decide::SESSION_REQUIRED),
         }
     }
 
@@ -284,19 +233,17 @@ struct Received<'a> {
     looked_again: bool,
 }
 
-/// Why a message does not simply go to one upstream.
-enum Refusal {
-    Answered,
+/// What becomes of a message that may pass.
+enum Passed {
+    Forward(usize, Outgoing),
     Fan(Fan, Spread),
     LookAgain(ListKind, Spread),
-    Era(EraFault),
-    Denied(Denial),
+    Empty,
 }
 
-/// Whether the method of a message without an id is one that goes without.
-fn is_notification(envelope: &Envelope, parser: &crate::rpc::Parser) -> bool {
-    envelope.method_text.is_some_and(|text| parser.text(text).starts_with("notifications/"))
-}
+/// A session id that is not ours, or no longer.
+const SESSION_UNKNOWN: Refused =
+    Refused::Rpc { status: 404, code: -32001, text: "Session not found: initialize again" };
 
 /// Appends to the notes and says where.
 fn note(notes: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use super::plan::{Call, Plan};
 use super::relay::gone;
 use super::{Connection, Flow, Request};
+use crate::door::fan;
 use crate::rpc::Kind;
 use crate::state::events::Outcome;
 use crate::upstream::http::{Failure, HttpUpstream, Limits};
+use crate::upstream::route::Fan;
 use crate::upstream::{Outgoing, UpstreamKind};
 
 impl Connection {
@@ -22,15 +24,18 @@ impl Connection {
                 Plan::Answered => return self.flush().await,
                 Plan::Batch => return self.batch(&request).await,
                 Plan::Forward(call, index, outgoing) => return self.forward(call, index, outgoing).await,
-                Plan::Fan(call, fan, spread) => {
-                    return match self.fan(call, fan, spread).await {
-                        Flow::Next => self.flush().await,
-                        flow => flow,
-                    };
+                Plan::Fan(call, Fan::Listen, spread) => {
+                    let pieces = fan::listen(&self.worker, &spread);
+                    return self.pass_merged(call, pieces).await;
+                }
+                Plan::Fan(mut call, fan, spread) => {
+                    let answer = fan::ask(&self.worker, call.era, fan, spread).await;
+                    self.answer_fan(&mut call, answer);
+                    return self.flush().await;
                 }
                 Plan::LookAgain(call, kind, spread) => {
                     looked_again = true;
-                    self.look_again(&call, kind, spread).await;
+                    fan::look_again(&self.worker, call.era, kind, spread).await;
                     request.head_is_parsed = false;
                     if !self.parse_head_again(&mut request) {
                         return Flow::Close;

@@ -7,16 +7,16 @@ use tokio::sync::mpsc;
 use super::answer::{self, Fields};
 use super::plan::{Call, mirrored};
 use super::relay::gone;
-use super::{Connection, Flow, Request, merged};
+use super::{Connection, Flow, Request};
 use crate::bounds;
+use crate::door::pump;
 use crate::door::session::Session;
 use crate::rpc::{Era, era};
 use crate::state::events::Outcome;
 use crate::upstream::ask::ask;
 use crate::upstream::http::{HttpUpstream, Limits};
-use crate::upstream::outgoing::HeadOnly;
 use crate::upstream::stdio::{CallKind, ChildCall, ChildMessage};
-use crate::upstream::{Outgoing, UpstreamKind, Upstreams};
+use crate::upstream::{Carried, Outgoing, Sender, UpstreamKind, Upstreams};
 
 /// What a request without a body becomes.
 enum Bodiless {
@@ -94,20 +94,27 @@ impl Connection {
             }
             None => None,
         };
-        let message = HeadOnly { head: &scratch.request, head_bytes };
+        let carried = Carried::Head { head: &scratch.request, bytes: head_bytes };
         if worker.upstreams.are_several() {
             if session.is_none() {
                 self.answer_rpc(&call, 400, -32600, "Mcp-Session-Id is required: initialize first");
                 return Bodiless::Answered;
             }
-            let several = several(&worker.upstreams, &message, session, method, kind, request);
+            let several = several(
+                &worker.upstreams,
+                carried,
+                resumed(&scratch.request, head_bytes),
+                session,
+                (method, kind),
+                request,
+            );
             return Bodiless::Several(call, several);
         }
         let Some(upstream) = worker.upstreams.get(0) else {
             self.answer_rpc(&call, 503, -32603, "No upstream is configured");
             return Bodiless::Answered;
         };
-        match upstream.bodiless(method, kind, &message, session, &request.principal) {
+        match upstream.bodiless(method, kind, carried, session, Sender::Principal(&request.principal)) {
             Ok(Outgoing::Http(bytes)) => match &upstream.kind {
                 UpstreamKind::Http(http) => Bodiless::Http(call, Rc::clone(http), bytes),
                 UpstreamKind::Child(_) => Bodiless::Answered,
@@ -128,7 +135,7 @@ impl Connection {
         let worker = self.worker.clone();
         let (sender, receiver) = mpsc::channel(bounds::STREAM_QUEUE);
         for (index, outgoing) in several {
-            merged::pump(&worker, index, outgoing, sender.clone());
+            pump::pump(&worker, index, outgoing, sender.clone());
         }
         drop(sender);
         self.pass_merged(call, receiver).await
@@ -198,16 +205,22 @@ impl Connection {
     }
 }
 
+/// The event after which a stream is resumed: its upstream's number and own id. The inner `None` is an id that is none of ours.
+type Resumed<'a> = Option<Option<(usize, &'a [u8])>>;
+
+fn resumed<'a>(head: &crate::wire::http1::request::RequestHead, bytes: &'a [u8]) -> Resumed<'a> {
+    head.known.last_event_id.map(|span| pump::split_event_id(span.of(bytes)))
+}
+
 /// A request without a body for each upstream of a session. A stream that is resumed is resumed at its own upstream alone.
 fn several(
     upstreams: &Upstreams,
-    message: &HeadOnly<'_>,
+    carried: Carried<'_>,
+    resumed: Resumed<'_>,
     session: Option<&Session>,
-    method: &[u8],
-    kind: CallKind,
+    (method, kind): (&[u8], CallKind),
     request: &Request,
 ) -> Vec<(usize, Outgoing)> {
-    let resumed = message.head.known.last_event_id.map(|span| merged::split_event_id(span.of(message.head_bytes)));
     let mut several = Vec::new();
     for (index, upstream) in upstreams.iter() {
         let is_part = session.is_some_and(|session| session.part(upstream.tag).is_some());
@@ -219,7 +232,8 @@ fn several(
             continue;
         }
         let own_id = resumed.flatten().map(|(_, own)| own);
-        if let Ok(outgoing) = upstream.bodiless_resumed(method, kind, message, session, &request.principal, own_id) {
+        let sender = Sender::Principal(&request.principal);
+        if let Ok(outgoing) = upstream.bodiless_resumed(method, kind, carried, session, sender, own_id) {
             several.push((index, outgoing));
         }
     }

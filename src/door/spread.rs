@@ -15,19 +15,19 @@ use crate::upstream::{Message, Outgoing, Upstreams};
 use crate::worker::Worker;
 
 /// What each upstream answered, in the settings' order.
-pub(super) type Answers = Vec<(usize, Result<Vec<Asked>, Failure>)>;
+pub(crate) type Answers = Vec<(usize, Result<Vec<Asked>, Failure>)>;
 
 /// A message laid out for several upstreams: nothing in it points into the connection's buffers.
-pub(super) struct Spread {
-    pub(super) inner: Rc<SpreadInner>,
+pub(crate) struct Spread {
+    pub(crate) inner: Rc<SpreadInner>,
     /// The upstreams it goes to, each with its part of the session.
-    pub(super) parts: Vec<(usize, Option<Vec<u8>>)>,
+    pub(crate) parts: Vec<(usize, Option<Vec<u8>>)>,
 }
 
 /// The message itself.
-pub(super) struct SpreadInner {
+pub(crate) struct SpreadInner {
     fields: Vec<u8>,
-    pub(super) raw: Vec<u8>,
+    pub(crate) raw: Vec<u8>,
     era: Era,
     principal: u64,
     /// `params._meta` of the message.
@@ -37,12 +37,12 @@ pub(super) struct SpreadInner {
 
 impl Spread {
     /// Lays out `message`: in a session for the upstreams that are part of it, without one for all.
-    pub(super) fn new(upstreams: &Upstreams, message: &Message<'_>, session: Option<&Session>) -> Self {
+    pub(crate) fn new(upstreams: &Upstreams, message: &Message<'_>, session: Option<&Session>) -> Self {
         let mut fields = Vec::with_capacity(512);
         let mut parts = Vec::new();
         for (index, upstream) in upstreams.iter() {
             if fields.is_empty() {
-                upstream.copy_fields(&mut fields, message.head, message.head_bytes, &Edits::default());
+                upstream.copy_fields(&mut fields, message.carried, &Edits::default());
             }
             match session {
                 Some(session) => {
@@ -57,7 +57,7 @@ impl Spread {
             fields,
             raw: message.raw.to_vec(),
             era: message.era,
-            principal: message.principal.short_tag(),
+            principal: message.sender.short_tag(),
             meta: message.envelope.meta,
             id: message.envelope.id.map_or(Span::default(), |id| id.span),
         };
@@ -65,7 +65,7 @@ impl Spread {
     }
 
     /// Asks all at the same time; the answers come back in the settings' order.
-    pub(super) async fn ask_all(self, worker: &Rc<Worker>, what: What) -> Answers {
+    pub(crate) async fn ask_all(self, worker: &Rc<Worker>, what: What) -> Answers {
         let (sender, mut receiver) = mpsc::channel(self.parts.len().max(1));
         for (index, session) in self.parts {
             let (worker, inner, sender) = (worker.clone(), self.inner.clone(), sender.clone());
@@ -93,7 +93,7 @@ impl Spread {
 
 /// What is asked of each upstream.
 #[derive(Clone, Copy)]
-pub(super) enum What {
+pub(crate) enum What {
     /// The client's message, for at most this many milliseconds.
     Message(u64),
     /// All pages of a list.
@@ -102,7 +102,7 @@ pub(super) enum What {
 
 impl Spread {
     /// For a list asked for on behalf of another message: its mirrored headers would not fit.
-    pub(super) fn for_list(mut self, kind: ListKind) -> Self {
+    pub(crate) fn for_list(mut self, kind: ListKind) -> Self {
         if let Some(inner) = Rc::get_mut(&mut self.inner) {
             inner.fields = without_mirrored(&inner.fields, kind);
         }
@@ -111,7 +111,7 @@ impl Spread {
 }
 
 impl SpreadInner {
-    pub(super) async fn ask_once(
+    pub(crate) async fn ask_once(
         &self,
         worker: &Rc<Worker>,
         index: usize,
@@ -123,7 +123,7 @@ impl SpreadInner {
         ask(worker, index, outgoing, timeout_ms).await
     }
 
-    pub(super) fn compose(
+    pub(crate) fn compose(
         &self,
         worker: &Worker,
         index: usize,

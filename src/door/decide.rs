@@ -1,0 +1,155 @@
+//! What becomes of a message, whichever door it came through: its sender's identity, a place in the audit trail, its route.
+//!
+//! One function, without an await and without a word to the client. What it refuses it refuses on all doors, for the same reason and
+//! under the same rule name; each door tells it in its own way.
+
+use std::rc::Rc;
+
+use crate::door::spread::Spread;
+use crate::guard::identity::{self, AgentArgument};
+use crate::guard::{Denial, Principal};
+use crate::rpc::era::EraFault;
+use crate::rpc::list::ListKind;
+use crate::rpc::{Envelope, Era, Kind, Method, Parser};
+use crate::state::events::Reservation;
+use crate::upstream::outgoing::Edits;
+use crate::upstream::route::{Fan, Unroutable};
+use crate::upstream::{Message, Target};
+use crate::worker::Worker;
+
+use super::session::Session;
+
+/// What is looked at beside the message itself.
+pub(crate) struct Asking<'a> {
+    pub(crate) principal: &'a Principal,
+    /// The name or URI that the message acts on, decoded.
+    pub(crate) name: &'a str,
+    /// The session that it belongs to.
+    pub(crate) session: Option<&'a Session>,
+    /// Whether the upstreams' lists have been asked for on this message's behalf.
+    pub(crate) looked_again: bool,
+}
+
+/// What becomes of a message that may pass.
+pub(crate) enum Decision {
+    /// It goes to the upstream with this number, with these splices.
+    Forward(usize, Edits),
+    /// It concerns several upstreams.
+    Fan(Fan, Spread),
+    /// Nobody is known to have what it acts on: the lists are to be asked for, and the message decided again.
+    LookAgain(ListKind, Spread),
+    /// The gateway answers an empty result by itself.
+    Empty,
+}
+
+/// Why a message does not pass.
+pub(crate) enum Refused {
+    /// A JSON-RPC error, and the HTTP status that goes with it.
+    Rpc {
+        /// The status.
+        status: u16,
+        /// The code.
+        code: i32,
+        /// What the client reads.
+        text: &'static str,
+    },
+    /// Its era's rules.
+    Era(EraFault),
+    /// A guard.
+    Denied(Denial),
+}
+
+/// A message of a session that names none.
+pub(crate) const SESSION_REQUIRED: Refused =
+    Refused::Rpc { status: 400, code: -32600, text: "Mcp-Session-Id is required: initialize first" };
+
+/// A message that cannot be spliced as the policy asks: what would be sent is not what was checked.
+pub(crate) const UNCHANGEABLE: Refused = Refused::Rpc {
+    status: 500,
+    code: -32603,
+    text: "Internal error: the message cannot be changed as the policy asks",
+};
+
+/// Whether the message is one at all, beyond what JSON-RPC asks.
+///
+/// # Errors
+/// A method without an id that needs one: lenient servers would carry it out, and it would be recorded, checked and routed as nothing.
+pub(crate) fn check_shape(envelope: &Envelope, parser: &Parser) -> Result<(), Refused> {
+    let is_notification = |text| parser.text(text).starts_with("notifications/");
+    if envelope.kind == Kind::Notification && !envelope.method_text.is_some_and(is_notification) {
+        return Err(Refused::Rpc { status: 400, code: -32600, text: "Invalid request: this method needs an id" });
+    }
+    Ok(())
+}
+
+/// Decides about a message whose shape was checked. `parser` is the one that made its envelope. A call that will be made gets a place in
+/// the audit trail, in `reservation`.
+///
+/// # Errors
+/// [`Refused`].
+pub(crate) fn decide(
+    worker: &Rc<Worker>,
+    parser: &Parser,
+    message: &Message<'_>,
+    asking: &Asking<'_>,
+    reservation: &mut Option<Reservation>,
+) -> Result<Decision, Refused> {
+    let envelope = message.envelope;
+    let agent = identity::check(asking.principal, envelope, parser).map_err(Refused::Denied)?;
+    if envelope.kind == Kind::Request && envelope.method == Method::ToolsCall {
+        *reservation = reserve_record(worker).map_err(Refused::Denied)?;
+    }
+    let opens = matches!(envelope.method, Method::Initialize | Method::Ping);
+    if worker.upstreams.are_several() && message.era != Era::Modern && asking.session.is_none() && !opens {
+        return Err(SESSION_REQUIRED);
+    }
+    let mut edits = Edits::default();
+    let target = match worker.upstreams.route(message, asking.name, &mut edits) {
+        Ok(target) => target,
+        Err(Unroutable::Unlisted(kind))
+            if !asking.looked_again && worker.upstreams.directory.may_look_again(kind, worker.timers.now_ms()) =>
+        {
+            return Ok(Decision::LookAgain(kind, Spread::new(&worker.upstreams, message, asking.session)));
+        }
+        Err(unroutable) => {
+            let (status, code) = (unroutable.status(message.era), unroutable.code());
+            return Err(Refused::Rpc { status, code, text: unroutable.text() });
+        }
+    };
+    let index = match target {
+        Target::One(index) => index,
+        Target::Here => return Ok(Decision::Empty),
+        Target::Many(fan) => {
+            return Ok(Decision::Fan(fan, Spread::new(&worker.upstreams, message, asking.session)));
+        }
+    };
+    let Some(upstream) = worker.upstreams.get(index) else {
+        let unroutable = Unroutable::NoUpstream;
+        return Err(Refused::Rpc { status: 503, code: unroutable.code(), text: unroutable.text() });
+    };
+    // Policy and schemas know the upstream's own name, however the client spelled it.
+    let renamed = edits.renamed().map(str::to_owned);
+    let own_name = renamed.as_deref().unwrap_or(asking.name);
+    if let AgentArgument::Insert(own) = agent
+        && worker.snapshot().settings.policy.injects_agent_id(&upstream.name, own_name)
+    {
+        edits.insert_agent_id(envelope, message.raw, &own);
+    }
+    upstream.catalog.check(message, own_name).map_err(Refused::Era)?;
+    Ok(Decision::Forward(index, edits))
+}
+
+/// Room for the audit line of a call that is about to be made; production makes no call that cannot be recorded.
+fn reserve_record(worker: &Worker) -> Result<Option<Reservation>, Denial> {
+    let snapshot = worker.snapshot();
+    if !snapshot.settings.records.audit_enabled {
+        return Ok(None);
+    }
+    let reservation = worker.events.reserve();
+    let healthy = worker.shared.lifecycle.audit_healthy();
+    match reservation {
+        Ok(reservation) if healthy || !snapshot.is_production() => Ok(Some(reservation)),
+        Err(_) if !snapshot.is_production() => Ok(None),
+        _ => Err(Denial::AuditUnavailable),
+    }
+}
