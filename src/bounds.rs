@@ -29,6 +29,9 @@ pub const UPSTREAM_REST_NS: u64 = 5_000_000;
 /// could save.
 pub const WATCH_AFTER_MS: u64 = 100;
 
+/// A client of a door that carries messages must say who it is within this (front-doors.md).
+pub const AUTHENTICATION_MS: u64 = 10_000;
+
 /// A comment goes out on an event stream that was silent for this long, so that nothing between us and the client cuts it.
 pub const SSE_KEEP_ALIVE_MS: u64 = 15_000;
 

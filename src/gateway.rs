@@ -64,6 +64,8 @@ impl Shared {
 pub(crate) struct Snapshot {
     pub(crate) settings: Arc<Settings>,
     pub(crate) authenticator: Authenticator,
+    /// Of the TCP door.
+    pub(crate) tcp_authenticator: Authenticator,
     pub(crate) hosts: Hosts,
     pub(crate) workers: usize,
     /// TLS of each upstream that has it.
@@ -97,6 +99,7 @@ impl Snapshot {
         .to_string();
         Self {
             authenticator: Authenticator::new(&settings.auth, &settings.policy.agents),
+            tcp_authenticator: Authenticator::for_tcp(&settings.auth, &settings.policy.agents),
             hosts,
             workers,
             tls,

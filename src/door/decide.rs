@@ -59,6 +59,16 @@ pub(crate) enum Refused {
     Denied(Denial),
 }
 
+impl Refused {
+    /// Whether it is [`SESSION_REQUIRED`], which doors that hold their clients' sessions say in another way.
+    pub(crate) fn is_session_required(&self) -> bool {
+        let (Self::Rpc { text, .. }, Self::Rpc { text: required, .. }) = (self, &SESSION_REQUIRED) else {
+            return false;
+        };
+        text == required
+    }
+}
+
 /// A message of a session that names none.
 pub(crate) const SESSION_REQUIRED: Refused =
     Refused::Rpc { status: 400, code: -32600, text: "Mcp-Session-Id is required: initialize first" };

@@ -6,9 +6,11 @@
 pub(crate) mod decide;
 mod fan;
 pub(crate) mod http;
+mod peer;
 mod pump;
 pub(crate) mod session;
 mod spread;
+mod tcp;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -34,7 +36,11 @@ pub(crate) struct Admitted {
 }
 
 /// The accept loop of one worker: runs until the process drains.
-pub(crate) fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) -> io::Result<impl Future<Output = ()>> {
+pub(crate) fn accept(
+    worker: Rc<Worker>,
+    door: Door,
+    listener: std::net::TcpListener,
+) -> io::Result<impl Future<Output = ()>> {
     let listener = TcpListener::from_std(listener)?;
     let entry = worker.open.enter(listener.as_raw_fd());
     // A pending accept must not be dropped (its descriptor would leak); draining ends it instead.
@@ -43,10 +49,10 @@ pub(crate) fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) -> io:
         let _entry = entry;
         loop {
             match listener.accept().await {
-                Ok((tcp, peer)) => admit(&worker, tcp, unmapped(peer)),
+                Ok((tcp, peer)) => admit(&worker, door, tcp, unmapped(peer)),
                 Err(_) if worker.is_draining() => return,
                 Err(error) => {
-                    worker.metrics.door(Door::Http).connections_refused.inc();
+                    worker.metrics.door(door).connections_refused.inc();
                     tracing::warn!(%error, "cannot accept a connection; trying again");
                     // Out of descriptors, usually: what is open must end first.
                     let pause = worker.timers.deadline(-1);
@@ -66,37 +72,42 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
     SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
-fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr) {
-    match permit(worker, peer.ip()) {
+fn admit(worker: &Rc<Worker>, door: Door, tcp: TcpStream, peer: SocketAddr) {
+    match permit(worker, door, peer.ip()) {
         Ok(admitted) => {
-            worker.metrics.door(Door::Http).connections_accepted.inc();
+            worker.metrics.door(door).connections_accepted.inc();
             let _ = tcp.set_nodelay(true);
-            monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, admitted).run());
+            match door {
+                Door::Tcp => tcp::arrive(worker, tcp, peer, Vec::new(), admitted),
+                Door::Http | Door::Ws => {
+                    monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, admitted).run());
+                }
+            }
         }
         Err(denial) => {
-            worker.metrics.door(Door::Http).connections_refused.inc();
+            worker.metrics.door(door).connections_refused.inc();
             worker.metrics.refusals.inc(denial.rule());
             let event = worker.event(denial.event(), peer).with_rule(denial.rule());
             worker.record(match denial {
                 Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
                 _ => event,
             });
-            turn_away(worker, tcp, &denial);
+            turn_away(worker, door, tcp, &denial);
         }
     }
 }
 
-fn permit(worker: &Worker, ip: IpAddr) -> Result<Admitted, Denial> {
+fn permit(worker: &Worker, door: Door, ip: IpAddr) -> Result<Admitted, Denial> {
     let snapshot = worker.snapshot();
     let settings = &snapshot.settings;
     if settings.auth.ip_denylist.iter().any(|network| network.contains(&ip)) {
         return Err(Denial::AddressDenied);
     }
-    let door = worker
-        .shared
-        .lifecycle
-        .try_acquire(Door::Http, settings.doors.bridge_max_connections as usize)
-        .ok_or(Denial::DoorFull)?;
+    let limit = match door {
+        Door::Tcp => settings.doors.tcp_max_connections,
+        Door::Http | Door::Ws => settings.doors.bridge_max_connections,
+    };
+    let door = worker.shared.lifecycle.try_acquire(door, limit as usize).ok_or(Denial::DoorFull)?;
     let per_ip = u16::try_from(settings.doors.max_connections_per_ip).unwrap_or(u16::MAX);
     let address = worker.shared.admission.try_acquire(ip, per_ip).map_err(|refused| match refused {
         Refused::Limit => Denial::AddressFull,
@@ -106,9 +117,12 @@ fn permit(worker: &Worker, ip: IpAddr) -> Result<Admitted, Denial> {
 }
 
 /// Answers a refused connection and closes it, without a reset overtaking the answer.
-fn turn_away(worker: &Rc<Worker>, tcp: TcpStream, denial: &Denial) {
+fn turn_away(worker: &Rc<Worker>, door: Door, tcp: TcpStream, denial: &Denial) {
     let mut answer = Vec::with_capacity(256);
-    http::answer::denial(&mut answer, denial, "", true);
+    match door {
+        Door::Tcp => tcp::refusal(&mut answer, denial),
+        Door::Http | Door::Ws => http::answer::denial(&mut answer, denial, "", true),
+    }
     let mut stream = Stream::plain(tcp);
     if worker.lingering.get() >= bounds::MAX_LINGERING {
         // A socket buffer that is new takes the answer whole; if not, a closed connection says enough.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use tokio::sync::mpsc;
 
-use crate::rpc::{Kind, Method, Parser, splice};
+use crate::rpc::{Envelope, Kind, Method, Parser, splice};
 use crate::upstream::http::{HttpUpstream, Limits, body_decoder};
 use crate::upstream::route::tag_id;
 use crate::upstream::stdio::{ChildCall, ChildMessage};
@@ -152,19 +152,7 @@ pub(crate) fn rewrite_event(
     let read = read_event(event, &mut joined);
     let message = read.data.and_then(|data| Some((data, parser.parse(data).ok()?)));
     let seen = message.as_ref().map(|(_, envelope)| (envelope.kind, envelope.method));
-    let tagged = message.and_then(|(data, envelope)| {
-        let span = match envelope.kind {
-            Kind::Request => envelope.id?.span,
-            Kind::Notification => envelope.request_id?,
-            _ => return None,
-        };
-        let (mut id, mut data_out) = (Vec::new(), Vec::with_capacity(data.len() + 16));
-        tag_id(index, span.of(data), &mut id);
-        splice::splice(data, &[(span, &id)], &mut data_out).ok()?;
-        // JSON may have blanks that end lines here.
-        data_out.iter_mut().filter(|byte| matches!(**byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
-        Some(data_out)
-    });
+    let tagged = message.and_then(|(data, envelope)| tag(index, data, &envelope));
     let own_id = read.id.filter(|id| !id.is_empty());
     if tagged.is_none() && own_id.is_none() {
         out.extend_from_slice(event);
@@ -196,6 +184,22 @@ pub(crate) fn rewrite_event(
     }
     out.push(b'\n');
     seen
+}
+
+/// A message of one of several upstreams as its client sees it: the id of a request gets the upstream's number, so does the id that a
+/// cancellation names. `None` for a message that has neither.
+pub(crate) fn tag(index: usize, message: &[u8], envelope: &Envelope) -> Option<Vec<u8>> {
+    let span = match envelope.kind {
+        Kind::Request => envelope.id?.span,
+        Kind::Notification => envelope.request_id?,
+        _ => return None,
+    };
+    let (mut id, mut out) = (Vec::new(), Vec::with_capacity(message.len() + 16));
+    tag_id(index, span.of(message), &mut id);
+    splice::splice(message, &[(span, &id)], &mut out).ok()?;
+    // JSON may have blanks that end lines here.
+    out.iter_mut().filter(|byte| matches!(**byte, b'\r' | b'\n')).for_each(|byte| *byte = b' ');
+    Some(out)
 }
 
 /// An event id that a client has seen, taken apart: the upstream's number and the id that the upstream gave.

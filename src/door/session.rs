@@ -119,6 +119,19 @@ impl Sealer {
 }
 
 impl Session {
+    /// A session of these upstreams' tags and ids that is not sealed: it belongs to a connection. What is too long or too much for one is
+    /// left out.
+    pub(crate) fn of(parts: &[(u32, Vec<u8>)]) -> Self {
+        let mut session = Self::default();
+        for (tag, id) in parts.iter().filter(|(_, id)| id.len() <= MAX_UPSTREAM_ID_BYTES) {
+            let (Ok(start), Ok(len)) = (u16::try_from(session.plain.len()), u16::try_from(id.len())) else { continue };
+            if session.parts.try_push((*tag, start, len)).is_ok() {
+                session.plain.extend_from_slice(id);
+            }
+        }
+        session
+    }
+
     fn index(&mut self, now_s: u64) -> Result<(), Unusable> {
         let (expires, mut rest) = self.plain.split_first_chunk::<8>().ok_or(Unusable::Unknown)?;
         if u64::from_be_bytes(*expires) <= now_s {

@@ -20,7 +20,7 @@ use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
 use crate::upstream::stdio::{self, ChildSpec, ChildrenHandle};
-use crate::worker::runtime::DriverKind;
+use crate::worker::runtime::{DriverKind, Listeners};
 
 /// Why a gateway does not start. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,7 @@ pub enum StartError {
 /// A gateway that runs. [`Gateway::wait`] returns when it has ended.
 pub struct Gateway {
     bridge: SocketAddr,
+    tcp: SocketAddr,
     health: SocketAddr,
     admin: SocketAddr,
     driver: DriverKind,
@@ -96,7 +97,10 @@ impl Gateway {
         let settings = Arc::new(loaded.settings);
         let cores = crate::sys::thread::usable_cores();
         let count = settings.doors.workers.unwrap_or(cores.len());
-        let bridge = bind_workers(&settings, count)?;
+        let doors_at = settings.doors.bind_address;
+        let bridge = bind_workers("MCP_BRIDGE_PORT", SocketAddr::new(doors_at, settings.doors.bridge_port), count)?;
+        let tcp = bind_workers("MCP_TCP_PORT", SocketAddr::new(doors_at, settings.doors.tcp_port), count)?;
+        let tcp_at = tcp.first().map_or_else(unspecified, |l| l.local_addr().unwrap_or_else(|_| unspecified()));
         let bound = bridge.first().map_or_else(unspecified, |l| l.local_addr().unwrap_or_else(|_| unspecified()));
         let doors = &settings.doors;
         let health = bind("MCP_HEALTH_PORT", SocketAddr::new(doors.bind_address, doors.health_port))?;
@@ -180,13 +184,20 @@ impl Gateway {
             },
         )?;
         let mut workers = Vec::new();
-        for (index, listener) in bridge.into_iter().enumerate() {
+        for (index, (bridge, tcp)) in bridge.into_iter().zip(tcp).enumerate() {
             // Where more workers are asked for than there are cores, pinning would only stand in the scheduler's way.
             let core = (count <= cores.len()).then(|| cores.get(index).copied()).flatten();
-            workers.push(crate::worker::runtime::spawn(index, core, driver, shared.clone(), listener)?);
+            workers.push(crate::worker::runtime::spawn(
+                index,
+                core,
+                driver,
+                shared.clone(),
+                Listeners { bridge, tcp },
+            )?);
         }
         let gateway = Self {
             bridge: bound,
+            tcp: tcp_at,
             health: health_at,
             admin: admin_at,
             driver,
@@ -205,6 +216,12 @@ impl Gateway {
     #[must_use]
     pub fn bridge(&self) -> SocketAddr {
         self.bridge
+    }
+
+    /// Where the TCP door listens.
+    #[must_use]
+    pub fn tcp(&self) -> SocketAddr {
+        self.tcp
     }
 
     /// Where the health listener is.
@@ -293,9 +310,7 @@ fn bind(variable: &'static str, address: SocketAddr) -> Result<TcpListener, Star
 
 /// One listener a worker, all on one port. The first finds out whether the port is free: with SO_REUSEPORT alone, a second gateway
 /// of the same user would silently share the port with the first.
-fn bind_workers(settings: &Settings, count: usize) -> Result<Vec<TcpListener>, StartError> {
-    let variable = "MCP_BRIDGE_PORT";
-    let mut address = SocketAddr::new(settings.doors.bind_address, settings.doors.bridge_port);
+fn bind_workers(variable: &'static str, mut address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, StartError> {
     if address.port() != 0 {
         drop(bind(variable, address)?);
     }

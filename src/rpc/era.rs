@@ -275,6 +275,31 @@ pub fn decide(mirrored: &Mirrored<'_>, envelope: &Envelope, raw: &[u8]) -> Resul
     Ok(Era::Modern)
 }
 
+/// Decides the era of a message that came over a door without headers: what its `_meta` says, else that of its session.
+///
+/// # Errors
+/// See [`EraFault`]; never one about headers.
+pub fn decide_bare(envelope: &Envelope, raw: &[u8], session: Revision) -> Result<Era, EraFault> {
+    let version = match envelope.meta_version {
+        Member::Absent => return Ok(Era::Legacy(session)),
+        Member::OtherType(_) => return Err(EraFault::MetaVersion),
+        Member::Text(text) => text,
+    };
+    if let Some(revision) = Revision::ALL.into_iter().find(|known| version.equals(raw, known.as_str().as_bytes())) {
+        return Ok(Era::Legacy(revision));
+    }
+    let served = version.equals(raw, MODERN.as_bytes());
+    if envelope.kind == Kind::Request {
+        check_meta(envelope)?;
+    }
+    match envelope.kind {
+        _ if !served => Err(EraFault::UnsupportedVersion),
+        Kind::Response | Kind::ErrorResponse => Err(EraFault::PostedResponse),
+        Kind::Request if envelope.method.removed_in_modern() => Err(EraFault::RemovedMethod),
+        _ => Ok(Era::Modern),
+    }
+}
+
 /// What every request must say in `_meta`.
 fn check_meta(envelope: &Envelope) -> Result<(), EraFault> {
     if envelope.meta.is_none() {

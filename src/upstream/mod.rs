@@ -7,6 +7,7 @@
 
 pub(crate) mod ask;
 pub(crate) mod catalog;
+pub(crate) mod converse;
 pub(crate) mod http;
 pub(crate) mod merge;
 pub(crate) mod outgoing;

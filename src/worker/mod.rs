@@ -60,6 +60,12 @@ pub(crate) struct Limits {
     pub(crate) body_timeout_ms: u64,
     pub(crate) write_timeout_ms: u64,
     pub(crate) max_request_bytes: u64,
+    /// Idleness on the TCP door.
+    pub(crate) tcp_idle_timeout_ms: u64,
+    /// The longest that any upstream may take over a call.
+    pub(crate) longest_call_ms: u64,
+    /// `MAX_BUFFER_SIZE`: unread and unsent bytes of one connection.
+    pub(crate) max_buffer_bytes: usize,
     /// What may be held of an answer: `MAX_BUFFER_SIZE`.
     pub(crate) max_held_bytes: usize,
 }
@@ -73,6 +79,16 @@ impl Limits {
             body_timeout_ms: millis(doors.body_timeout),
             write_timeout_ms: millis(doors.write_timeout),
             max_request_bytes: u64::from(doors.max_request_size),
+            tcp_idle_timeout_ms: millis(doors.tcp_idle_timeout),
+            longest_call_ms: snapshot
+                .settings
+                .policy
+                .upstreams
+                .iter()
+                .map(|one| millis(one.call_timeout))
+                .max()
+                .unwrap_or(0),
+            max_buffer_bytes: doors.max_buffer_size as usize,
             max_held_bytes: (doors.max_buffer_size as usize).min(crate::bounds::MAX_HELD_ANSWER_BYTES),
         }
     }

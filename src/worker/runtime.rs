@@ -16,7 +16,7 @@ use super::Worker;
 use crate::bounds;
 use crate::gateway::Shared;
 use crate::settings::IoDriver;
-use crate::state::lifecycle::Phase;
+use crate::state::lifecycle::{Door, Phase};
 
 /// The kernel interface that workers wait on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,15 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts a worker on `core` that serves the bridge door on `listener`.
+/// A worker's own listening sockets.
+pub(crate) struct Listeners {
+    /// HTTP and WebSocket.
+    pub(crate) bridge: std::net::TcpListener,
+    /// Lines.
+    pub(crate) tcp: std::net::TcpListener,
+}
+
+/// Starts a worker on `core` that serves its doors.
 ///
 /// # Errors
 /// When the thread cannot be made. A worker whose runtime cannot be built ends with that error.
@@ -85,7 +93,7 @@ pub(crate) fn spawn(
     core: Option<usize>,
     driver: DriverKind,
     shared: Arc<Shared>,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || {
         if let Some(core) = core
@@ -94,7 +102,7 @@ pub(crate) fn spawn(
             tracing::warn!(worker = index, core, %error, "worker is not pinned to its core");
         }
         let lifecycle = shared.lifecycle.clone();
-        let serve = std::panic::AssertUnwindSafe(|| serve(index, driver, shared, listener));
+        let serve = std::panic::AssertUnwindSafe(|| serve(index, driver, shared, listeners));
         let ended = std::panic::catch_unwind(serve);
         if !matches!(ended, Ok(Ok(()))) {
             // Half a gateway would refuse half of its clients for ever: the process ends, and says why.
@@ -105,16 +113,16 @@ pub(crate) fn spawn(
     })
 }
 
-fn serve(index: usize, driver: DriverKind, shared: Arc<Shared>, listener: std::net::TcpListener) -> io::Result<()> {
+fn serve(index: usize, driver: DriverKind, shared: Arc<Shared>, listeners: Listeners) -> io::Result<()> {
     match driver {
         DriverKind::IoUring => {
             let runtime =
                 RuntimeBuilder::<IoUringDriver>::new().with_entries(RING_ENTRIES).uring_builder(uring_options());
-            run(runtime.enable_timer().build()?, index, shared, listener)
+            run(runtime.enable_timer().build()?, index, shared, listeners)
         }
         DriverKind::Epoll => {
             let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
-            run(runtime, index, shared, listener)
+            run(runtime, index, shared, listeners)
         }
     }
 }
@@ -123,14 +131,15 @@ fn run<D: Driver>(
     mut runtime: monoio::Runtime<monoio::time::TimeDriver<D>>,
     index: usize,
     shared: Arc<Shared>,
-    listener: std::net::TcpListener,
+    listeners: Listeners,
 ) -> io::Result<()> {
     runtime.block_on(async move {
         let worker = Worker::new(index, shared);
         let pulse = monoio::spawn(Rc::clone(&worker).pulse());
-        let door = monoio::spawn(crate::door::accept(Rc::clone(&worker), listener)?);
+        let bridge = monoio::spawn(crate::door::accept(Rc::clone(&worker), Door::Http, listeners.bridge)?);
+        let tcp = monoio::spawn(crate::door::accept(Rc::clone(&worker), Door::Tcp, listeners.tcp)?);
         pulse.await;
-        drop(door);
+        drop((bridge, tcp));
         Ok(())
     })
 }

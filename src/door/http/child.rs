@@ -196,16 +196,10 @@ impl Connection {
 
     /// A call that a child will not answer.
     async fn child_gone(&mut self, call: &mut Call, reason: &Gone) -> Flow {
-        let (status, made) = match reason {
-            Gone::Busy
-            | Gone::BackingOff { .. }
-            | Gone::NotStarted(_)
-            | Gone::NoHandshake
-            | Gone::Malformed
-            | Gone::Stopping => (503, "the call was not made"),
-            Gone::Exited | Gone::TooLong | Gone::Closed | Gone::Cancelled => {
-                (502, "whether the call was carried out is unknown")
-            }
+        let (status, made) = if reason.nothing_sent() {
+            (503, "the call was not made")
+        } else {
+            (502, "whether the call was carried out is unknown")
         };
         let text = format!("Upstream error: {reason}; {made}");
         let retry_after_s = match reason {

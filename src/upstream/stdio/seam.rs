@@ -172,6 +172,22 @@ pub enum Gone {
     Stopping,
 }
 
+impl Gone {
+    /// Whether the call certainly never reached the server.
+    #[must_use]
+    pub fn nothing_sent(&self) -> bool {
+        match self {
+            Self::Busy
+            | Self::BackingOff { .. }
+            | Self::NotStarted(_)
+            | Self::NoHandshake
+            | Self::Malformed
+            | Self::Stopping => true,
+            Self::Exited | Self::TooLong | Self::Closed | Self::Cancelled => false,
+        }
+    }
+}
+
 /// Why a program cannot be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SpawnFault {

@@ -1,0 +1,161 @@
+//! The gateway's own answers to a client of a message door, and what is counted and recorded of them.
+
+use std::rc::Rc;
+
+use super::Peer;
+use super::calls::{Call, CallKey};
+use crate::door::decide::Refused;
+use crate::guard::Denial;
+use crate::guard::denial::Tell;
+use crate::rpc::era::{EraFault, Header};
+use crate::rpc::reply::{self, EchoId, ToolRefusal};
+use crate::rpc::{Envelope, Era, Kind, Malformed};
+use crate::settings::DenialStyle;
+use crate::state::events::{EventKind, Outcome};
+
+/// A message that is answered by the gateway.
+pub(super) struct Refusing<'a> {
+    pub(super) envelope: &'a Envelope,
+    pub(super) raw: &'a [u8],
+    pub(super) era: Era,
+    /// The name or URI that it acts on.
+    pub(super) name: &'a str,
+}
+
+impl Refusing<'_> {
+    fn id(&self) -> EchoId<'_> {
+        self.envelope.id_bytes(self.raw).map_or(EchoId::Null, EchoId::Raw)
+    }
+}
+
+impl Peer {
+    /// Sends a whole message of the gateway's own.
+    pub(super) fn say(&self, message: &[u8]) {
+        self.outbox.message(message.len(), |out| out.extend_from_slice(message));
+    }
+
+    /// Sends an error.
+    pub(super) fn say_error(&self, id: EchoId<'_>, code: i32, text: &str, data: Option<&[u8]>) {
+        let mut answer = Vec::with_capacity(128);
+        reply::error(&mut answer, id, code, text, data);
+        self.say(&answer);
+    }
+
+    /// Sends a result (raw JSON).
+    pub(super) fn say_result(&self, id: EchoId<'_>, result: &[u8]) {
+        let mut answer = Vec::with_capacity(result.len().saturating_add(64));
+        reply::result(&mut answer, id, result);
+        self.say(&answer);
+    }
+
+    /// Answers, counts and records a message that is none.
+    pub(super) fn refuse_malformed(&self, malformed: &Malformed, raw: &[u8]) {
+        let mut answer = Vec::with_capacity(256);
+        reply::malformed(&mut answer, raw, malformed, EchoId::Null);
+        self.note_invalid(malformed.rule(), format_args!("{malformed}"));
+        self.say(&answer);
+    }
+
+    /// Answers a message that is longer than one may be.
+    pub(crate) fn refuse_too_large(&self) {
+        self.note_invalid("message-size", format_args!("longer than MAX_MESSAGE_SIZE"));
+        self.say_error(EchoId::Null, -32600, "Message too large", None);
+    }
+
+    /// Counts and records a message that breaks a rule of the protocol.
+    pub(super) fn note_invalid(&self, rule: &'static str, details: std::fmt::Arguments<'_>) {
+        self.worker.metrics.refusals.inc(rule);
+        let event = self.worker.event(EventKind::InvalidInput, self.address).with_rule(rule);
+        self.record(event.with_details(details));
+    }
+
+    /// Answers, counts and records what was refused about a message. A notification gets no answer.
+    pub(super) fn refuse(&self, refusing: &Refusing<'_>, refused: &Refused) {
+        match refused {
+            Refused::Rpc { code, text, .. } => self.say_refusal(refusing, *code, text, None),
+            Refused::Era(fault) => self.refuse_era(refusing, *fault),
+            Refused::Denied(denial) => self.refuse_denied(refusing, denial),
+        }
+    }
+
+    fn refuse_era(&self, refusing: &Refusing<'_>, fault: EraFault) {
+        let version = refusing.envelope.meta_version.text().map(|text| text.decode(refusing.raw).into_owned());
+        let mut data = Vec::new();
+        let has_data = fault.write_data(Header::One(version.as_deref().unwrap_or_default().as_bytes()), &mut data);
+        self.note_invalid(fault.rule(), format_args!("{}", fault.message()));
+        self.say_refusal(refusing, fault.code(), fault.message(), has_data.then_some(&data[..]));
+    }
+
+    fn refuse_denied(&self, refusing: &Refusing<'_>, denial: &Denial) {
+        let (text, rule) = (denial.text(), denial.rule());
+        self.worker.metrics.refusals.inc(rule);
+        let mut event = self.worker.event(denial.event(), self.address).with_rule(rule);
+        event = event.with_tool(refusing.name.as_bytes());
+        if let Some(id) = refusing.envelope.id_bytes(refusing.raw) {
+            event = event.with_request_id(id);
+        }
+        self.record(event.with_details(format_args!("{text}")));
+        if refusing.envelope.kind == Kind::Request {
+            self.worker.metrics.door(self.door).call(Outcome::Refused, 0);
+        }
+        let style = self.worker.snapshot().settings.doors.denial_style;
+        match denial.tell() {
+            Tell::Call if style == DenialStyle::ToolResult && refusing.envelope.kind == Kind::Request => {
+                let refusal = ToolRefusal { error: &text, rule, field: denial.field(), ..ToolRefusal::default() };
+                let mut answer = Vec::with_capacity(256);
+                reply::tool_refusal(&mut answer, refusing.id(), &refusal, refusing.era == Era::Modern);
+                self.say(&answer);
+            }
+            Tell::Call => self.say_refusal(refusing, -32602, &text, None),
+            Tell::Rpc { code, .. } => {
+                self.say_refusal(refusing, i32::try_from(code).unwrap_or(-32603), &text, None);
+            }
+            Tell::Http(_) => self.say_refusal(refusing, -32600, &text, None),
+        }
+    }
+
+    fn say_refusal(&self, refusing: &Refusing<'_>, code: i32, text: &str, data: Option<&[u8]>) {
+        // JSON-RPC 2.0 §4.1: nothing is answered to a notification, and nothing to an answer.
+        if refusing.envelope.kind == Kind::Request
+            || refusing.envelope.id.is_some() && refusing.envelope.result.is_none()
+        {
+            self.say_error(refusing.id(), code, text, data);
+        }
+    }
+
+    /// Answers a call that got no answer, and ends it.
+    pub(super) fn fail(self: &Rc<Self>, key: CallKey, text: &str, outcome: Outcome) {
+        if outcome == Outcome::UpstreamError || outcome == Outcome::Timeout {
+            self.worker.metrics.upstream_errors.inc();
+        }
+        let answer = self.calls.borrow().get(key).filter(|call| call.kind == Kind::Request).map(|call| {
+            let mut answer = Vec::with_capacity(160);
+            reply::error(&mut answer, EchoId::Raw(call.id()), -32001, text, None);
+            answer
+        });
+        if let Some(answer) = answer.filter(|_| outcome != Outcome::Cancelled) {
+            self.say(&answer);
+        }
+        self.finish(key, outcome, self.worker.now_ns());
+    }
+
+    /// Counts a call that has ended, writes its audit line, and takes it off.
+    pub(super) fn finish(&self, key: CallKey, outcome: Outcome, now_ns: u64) {
+        if let Some(call) = self.calls.borrow_mut().get_mut(key) {
+            self.settle(call, outcome, now_ns);
+        }
+        self.end(key);
+    }
+
+    fn settle(&self, call: &mut Call, outcome: Outcome, now_ns: u64) {
+        if call.kind != Kind::Request {
+            return;
+        }
+        let duration_ns = now_ns.saturating_sub(call.started_ns);
+        self.worker.metrics.door(self.door).call(outcome, duration_ns);
+        let Some(reservation) = call.reservation.take() else { return };
+        let event = self.worker.event(EventKind::ToolCall, self.address).with_tool(call.name());
+        let event = event.with_request_id(call.id()).with_call(outcome, 0, duration_ns / 1000);
+        reservation.commit(self.named(event));
+    }
+}

@@ -1,0 +1,259 @@
+//! The calls that a client has in flight on one connection.
+//!
+//! Entries are used again, with the memory of their notes, so that a call costs no allocation once a connection has warmed up. A [`CallKey`]
+//! carries the generation of its entry: an answer that comes after its call was given up finds nobody.
+
+use std::ops::Range;
+use std::task::{Poll, Waker};
+
+use crate::rpc::{Era, Kind, Method};
+use crate::state::events::Reservation;
+
+/// Names one call of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CallKey {
+    slot: u32,
+    generation: u32,
+}
+
+/// What is known of a message that goes on: enough to answer it, record it and count it after its bytes are gone.
+pub(super) struct Call {
+    pub(super) era: Era,
+    pub(super) kind: Kind,
+    pub(super) method: Method,
+    pub(super) started_ns: u64,
+    /// Room in the audit queue for the line that a forwarded tool call leaves.
+    pub(super) reservation: Option<Reservation>,
+    /// The id's bytes, then the decoded name or URI that it acts on, then the progress token's bytes.
+    notes: Vec<u8>,
+    id_len: u32,
+    name_len: u32,
+}
+
+impl Call {
+    /// The id as the client wrote it; empty where there is none.
+    pub(super) fn id(&self) -> &[u8] {
+        self.notes.get(..self.id_len as usize).unwrap_or_default()
+    }
+
+    /// What it acts on.
+    pub(super) fn name(&self) -> &[u8] {
+        self.notes.get(self.name_range()).unwrap_or_default()
+    }
+
+    /// The progress token as the client wrote it; empty where there is none.
+    pub(super) fn progress_token(&self) -> &[u8] {
+        self.notes.get(self.name_range().end..).unwrap_or_default()
+    }
+
+    fn name_range(&self) -> Range<usize> {
+        self.id_len as usize..(self.id_len as usize).saturating_add(self.name_len as usize)
+    }
+}
+
+/// What a call is made of, see [`Calls::begin`].
+pub(super) struct Begun<'a> {
+    pub(super) era: Era,
+    pub(super) kind: Kind,
+    pub(super) method: Method,
+    pub(super) started_ns: u64,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) id: &'a [u8],
+    pub(super) name: &'a [u8],
+    pub(super) progress_token: &'a [u8],
+}
+
+struct Entry {
+    call: Call,
+    generation: u32,
+    open: bool,
+    cancelled: bool,
+    /// Of the task that carries the call, waiting for a cancellation.
+    waker: Option<Waker>,
+}
+
+/// The calls of one connection.
+#[derive(Default)]
+pub(super) struct Calls {
+    entries: Vec<Entry>,
+    free: Vec<u32>,
+    open: usize,
+}
+
+impl Calls {
+    /// How many are in flight.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Enters a call.
+    pub(super) fn begin(&mut self, begun: Begun<'_>) -> CallKey {
+        self.open = self.open.saturating_add(1);
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(Entry {
+                call: Call {
+                    era: begun.era,
+                    kind: begun.kind,
+                    method: begun.method,
+                    started_ns: 0,
+                    reservation: None,
+                    notes: Vec::new(),
+                    id_len: 0,
+                    name_len: 0,
+                },
+                generation: 0,
+                open: false,
+                cancelled: false,
+                waker: None,
+            });
+            u32::try_from(self.entries.len().saturating_sub(1)).unwrap_or(u32::MAX)
+        });
+        let Some(entry) = self.entries.get_mut(slot as usize) else { return CallKey { slot, generation: 0 } };
+        entry.open = true;
+        entry.cancelled = false;
+        let call = &mut entry.call;
+        (call.era, call.kind, call.method) = (begun.era, begun.kind, begun.method);
+        (call.started_ns, call.reservation) = (begun.started_ns, begun.reservation);
+        call.notes.clear();
+        call.notes.extend_from_slice(begun.id);
+        call.notes.extend_from_slice(begun.name);
+        call.notes.extend_from_slice(begun.progress_token);
+        call.id_len = u32::try_from(begun.id.len()).unwrap_or(0);
+        call.name_len = u32::try_from(begun.name.len()).unwrap_or(0);
+        CallKey { slot, generation: entry.generation }
+    }
+
+    /// A call that is in flight.
+    pub(super) fn get(&self, key: CallKey) -> Option<&Call> {
+        let entry = self.entries.get(key.slot as usize)?;
+        (entry.open && entry.generation == key.generation).then_some(&entry.call)
+    }
+
+    /// Likewise, to be changed.
+    pub(super) fn get_mut(&mut self, key: CallKey) -> Option<&mut Call> {
+        let entry = self.entries.get_mut(key.slot as usize)?;
+        (entry.open && entry.generation == key.generation).then_some(&mut entry.call)
+    }
+
+    /// Takes a call off that has ended; what was noted of it can be read until the next [`Calls::begin`].
+    pub(super) fn end(&mut self, key: CallKey) {
+        let Some(entry) = self.entries.get_mut(key.slot as usize) else { return };
+        if !entry.open || entry.generation != key.generation {
+            return;
+        }
+        entry.open = false;
+        entry.generation = entry.generation.wrapping_add(1);
+        entry.waker = None;
+        entry.call.reservation = None;
+        // An id may be as long as a message; memory that one such call took is not kept.
+        if entry.call.notes.capacity() > 1024 {
+            entry.call.notes = Vec::new();
+        }
+        self.free.push(key.slot);
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 && self.entries.len() > 64 {
+            (self.entries, self.free) = (Vec::new(), Vec::new());
+        }
+    }
+
+    /// The request in flight whose id has these bytes.
+    pub(super) fn find(&self, id: &[u8]) -> Option<CallKey> {
+        let is_it = |entry: &Entry| entry.open && entry.call.kind == Kind::Request && entry.call.id() == id;
+        let slot = self.entries.iter().position(is_it)?;
+        let generation = self.entries.get(slot)?.generation;
+        Some(CallKey { slot: u32::try_from(slot).ok()?, generation })
+    }
+
+    /// Asks the task that carries the call to give it up.
+    pub(super) fn cancel(&mut self, key: CallKey) {
+        if let Some(entry) = self.entries.get_mut(key.slot as usize)
+            && entry.open
+            && entry.generation == key.generation
+        {
+            entry.cancelled = true;
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Asks all tasks to give up: the client has gone.
+    pub(super) fn cancel_all(&mut self) {
+        for entry in self.entries.iter_mut().filter(|entry| entry.open) {
+            entry.cancelled = true;
+            if let Some(waker) = entry.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// Ready when the call was cancelled or has ended.
+    pub(super) fn poll_cancelled(&mut self, key: CallKey, waker: &Waker) -> Poll<()> {
+        match self.entries.get_mut(key.slot as usize) {
+            Some(entry) if entry.open && entry.generation == key.generation && !entry.cancelled => {
+                entry.waker = Some(waker.clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::rpc::Revision;
+
+    fn begun<'a>(id: &'a [u8], name: &'a [u8], token: &'a [u8]) -> Begun<'a> {
+        Begun {
+            era: Era::Legacy(Revision::V2025_11_25),
+            kind: Kind::Request,
+            method: Method::ToolsCall,
+            started_ns: 7,
+            reservation: None,
+            id,
+            name,
+            progress_token: token,
+        }
+    }
+
+    #[test]
+    fn a_call_keeps_what_was_noted_of_it_until_it_ends() {
+        let mut calls = Calls::default();
+        let first = calls.begin(begun(b"1", b"send_sms", b"\"t\""));
+        let second = calls.begin(begun(b"\"two\"", b"", b""));
+        assert_eq!(calls.open(), 2);
+        let call = calls.get(first).unwrap();
+        assert_eq!((call.id(), call.name(), call.progress_token()), (&b"1"[..], &b"send_sms"[..], &b"\"t\""[..]));
+        assert_eq!(calls.find(b"\"two\""), Some(second));
+        assert_eq!(calls.find(b"2"), None);
+        calls.end(first);
+        assert!(calls.get(first).is_none());
+        assert_eq!(calls.open(), 1);
+    }
+
+    #[test]
+    fn a_late_answer_does_not_find_the_call_that_took_its_place() {
+        let mut calls = Calls::default();
+        let old = calls.begin(begun(b"1", b"", b""));
+        calls.end(old);
+        let new = calls.begin(begun(b"2", b"", b""));
+        assert_eq!(old.slot, new.slot, "the entry is used again");
+        assert!(calls.get(old).is_none());
+        calls.end(old);
+        assert_eq!(calls.get(new).unwrap().id(), b"2");
+    }
+
+    #[test]
+    fn a_cancelled_call_is_told_once_it_is_looked_at() {
+        let mut calls = Calls::default();
+        let key = calls.begin(begun(b"1", b"", b""));
+        assert!(calls.poll_cancelled(key, Waker::noop()).is_pending());
+        calls.cancel(key);
+        assert!(calls.poll_cancelled(key, Waker::noop()).is_ready());
+        assert!(calls.get(key).is_some(), "the task ends it");
+        calls.end(key);
+        assert!(calls.poll_cancelled(key, Waker::noop()).is_ready());
+    }
+}

@@ -1,0 +1,298 @@
+//! A message on its way through an upstream over HTTP, or one that a broker holds, and what comes back.
+//!
+//! One task a message: it sends, passes on what comes, and ends the call. A call that its client gives up, or whose client has gone, is given up
+//! here as well, and the upstream is told in the way of its transport.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+
+use super::Peer;
+use super::calls::CallKey;
+use crate::door::fan::{self, FanAnswer};
+use crate::door::pump::{self, Merging, Piece};
+use crate::door::spread::Spread;
+use crate::rpc::reply::{self, EchoId};
+use crate::rpc::{Envelope, Kind, Method, Parser, Revision, scan};
+use crate::state::events::Outcome;
+use crate::upstream::Outgoing;
+use crate::upstream::converse::{Broken, Conversed, Taker, converse};
+use crate::upstream::http::Failure;
+use crate::upstream::route::Fan;
+use crate::upstream::stdio::Gone;
+use crate::wire::sse::read_event;
+
+/// Carries a message to one upstream.
+pub(super) fn carry(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing) {
+    monoio::spawn(async move {
+        let endless = peer.calls.borrow().get(key).is_some_and(|call| call.method == Method::SubscriptionsListen);
+        let mut passing = Passing { peer: peer.clone(), key, index, outcome: None, revision: None };
+        let cancelled = peer.cancelled(key);
+        let conversed = converse(&peer.worker, index, outgoing, endless, cancelled, &mut passing).await;
+        let Passing { outcome, revision, .. } = passing;
+        match conversed {
+            Ok(conversed) => peer.conversed(key, index, conversed, outcome, revision),
+            Err(broken) => peer.broken(key, &broken, outcome),
+        }
+    });
+}
+
+/// Carries a message that concerns several upstreams.
+pub(super) fn carry_fan(peer: Rc<Peer>, key: CallKey, fan: Fan, spread: Spread) {
+    monoio::spawn(async move {
+        if fan == Fan::Listen {
+            return pass_pieces(&peer, key, &spread).await;
+        }
+        let Some(era) = peer.calls.borrow().get(key).map(|call| call.era) else { return };
+        let answer = crate::worker::race(fan::ask(&peer.worker, era, fan, spread), peer.cancelled(key)).await;
+        match answer {
+            Some(answer) => peer.fan_answered(key, answer),
+            None => peer.finish(key, Outcome::Cancelled, peer.worker.now_ns()),
+        }
+    });
+}
+
+/// What takes the messages of one call.
+struct Passing {
+    peer: Rc<Peer>,
+    key: CallKey,
+    index: usize,
+    /// How the call ended, once its response has come.
+    outcome: Option<Outcome>,
+    /// What `initialize` has agreed on.
+    revision: Option<Revision>,
+}
+
+impl Taker for Passing {
+    fn take(&mut self, message: &[u8]) -> bool {
+        let worker = self.peer.worker.clone();
+        let mut scratch = worker.scratch.borrow_mut();
+        let Ok(envelope) = scratch.parser.parse(message) else { return false };
+        if !matches!(envelope.kind, Kind::Response | Kind::ErrorResponse) {
+            self.peer.pass_own(self.index, message, &envelope);
+            return false;
+        }
+        let calls = self.peer.calls.borrow();
+        let Some(call) = calls.get(self.key).filter(|call| call.kind == Kind::Request && self.outcome.is_none()) else {
+            return false;
+        };
+        let id = envelope.id_bytes(message);
+        // An error may come without an id: the server could not read it. Any other id is not this call's.
+        if id.is_some_and(|id| id != call.id()) || id.is_none() && envelope.kind == Kind::Response {
+            return false;
+        }
+        match (envelope.kind, call.method) {
+            (Kind::Response, Method::ToolsList) => worker.upstreams.learn_tools(self.index, &envelope, message),
+            (Kind::Response, Method::Initialize) => self.revision = agreed(&envelope, message),
+            _ => {}
+        }
+        self.outcome = Some(match envelope.kind {
+            Kind::ErrorResponse => Outcome::RpcError,
+            _ if envelope.result_is_error => Outcome::ToolError,
+            _ => Outcome::Ok,
+        });
+        if id.is_some() {
+            self.peer.outbox.message(message.len(), |out| out.extend_from_slice(message));
+        } else {
+            let error = envelope.error.map_or(&[][..], |span| span.of(message));
+            self.peer.say(&error_response(call.id(), error));
+        }
+        true
+    }
+
+    fn room(&self) -> impl Future<Output = ()> {
+        self.peer.room()
+    }
+}
+
+/// A server's error under the id of the call that it answers.
+fn error_response(id: &[u8], error: &[u8]) -> Vec<u8> {
+    [b"{\"jsonrpc\":\"2.0\",\"id\":", id, b",\"error\":", error, b"}"].concat()
+}
+
+/// The revision that a result of `initialize` names. One that we do not know is spoken as the newest that we do.
+pub(super) fn agreed(envelope: &Envelope, raw: &[u8]) -> Option<Revision> {
+    let version = scan::member(raw, envelope.result?, "protocolVersion")?;
+    let version = scan::text(raw, version)?.decode(raw).into_owned();
+    let known = Revision::ALL.into_iter().find(|revision| revision.as_str() == version);
+    Some(known.unwrap_or(Revision::V2025_11_25))
+}
+
+impl Peer {
+    /// Ready when a call is given up.
+    pub(super) async fn cancelled(&self, key: CallKey) {
+        poll_fn(|cx| self.calls.borrow_mut().poll_cancelled(key, cx.waker())).await;
+    }
+
+    /// Ready when what is sent has room, or the client is gone.
+    pub(super) async fn room(&self) {
+        poll_fn(|cx| self.outbox.poll_room(cx.waker())).await;
+    }
+
+    /// Passes on what a server says by itself: a notification, or a request to the client.
+    pub(super) fn pass_own(&self, index: usize, message: &[u8], envelope: &Envelope) {
+        if !self.worker.upstreams.are_several() {
+            return self.outbox.message(message.len(), |out| out.extend_from_slice(message));
+        }
+        match pump::tag(index, message, envelope) {
+            Some(tagged) => self.say(&tagged),
+            None => self.outbox.message(message.len(), |out| out.extend_from_slice(message)),
+        }
+    }
+
+    /// Passes on a response that came on another stream than its call's own, if the call is still in flight.
+    pub(super) fn answer_late(&self, message: &[u8], envelope: &Envelope) {
+        let Some(key) = envelope.id_bytes(message).and_then(|id| self.calls.borrow().find(id)) else { return };
+        self.say(message);
+        let outcome = match envelope.kind {
+            Kind::ErrorResponse => Outcome::RpcError,
+            _ if envelope.result_is_error => Outcome::ToolError,
+            _ => Outcome::Ok,
+        };
+        self.finish(key, outcome, self.worker.now_ns());
+    }
+
+    /// A conversation has come to its end.
+    fn conversed(
+        self: &Rc<Self>,
+        key: CallKey,
+        index: usize,
+        conversed: Conversed,
+        outcome: Option<Outcome>,
+        revision: Option<Revision>,
+    ) {
+        let (method, kind) = match self.calls.borrow().get(key) {
+            Some(call) => (call.method, call.kind),
+            None => return,
+        };
+        if conversed.status == 404 && !conversed.answered && self.session.borrow().is_open() {
+            self.session.borrow_mut().lose();
+            return self.fail(key, "Session not found: initialize again", Outcome::RpcError);
+        }
+        if let (Method::Initialize, Some(revision), Some(upstream)) =
+            (method, revision, self.worker.upstreams.get(index))
+        {
+            let id = conversed.session.unwrap_or_default();
+            self.session.borrow_mut().open(&[(upstream.tag, id)], revision);
+        }
+        if method == Method::NotificationsInitialized && conversed.status < 300 {
+            self.listen();
+        }
+        match outcome {
+            Some(outcome) => self.finish(key, outcome, self.worker.now_ns()),
+            None if kind == Kind::Request => {
+                let text = match conversed.status {
+                    200..=299 => "Upstream error: the answer is not a response to this call".to_owned(),
+                    status => format!("Upstream error: HTTP status {status}"),
+                };
+                self.fail(key, &text, Outcome::UpstreamError);
+            }
+            None => self.finish(key, Outcome::Ok, self.worker.now_ns()),
+        }
+    }
+
+    /// A conversation broke.
+    fn broken(self: &Rc<Self>, key: CallKey, broken: &Broken, outcome: Option<Outcome>) {
+        if let Some(outcome) = outcome {
+            // The answer is out; what came after it is nobody's.
+            return self.finish(key, outcome, self.worker.now_ns());
+        }
+        let (text, outcome) = match broken {
+            Broken::Failure(Failure::ClientGone) => (String::new(), Outcome::Cancelled),
+            Broken::Failure(failure @ Failure::Timeout) => (unknown(failure), Outcome::Timeout),
+            Broken::Failure(Failure::Bad(_)) => {
+                ("Upstream error: the answer is not valid HTTP".to_owned(), Outcome::UpstreamError)
+            }
+            Broken::Failure(failure) if failure.nothing_sent() => (not_made(failure), Outcome::UpstreamError),
+            Broken::Failure(failure) => (unknown(failure), Outcome::UpstreamError),
+            Broken::Gone(Gone::Cancelled) => (String::new(), Outcome::Cancelled),
+            Broken::Gone(gone) if gone.nothing_sent() => (not_made(gone), Outcome::UpstreamError),
+            Broken::Gone(gone) => (unknown(gone), Outcome::UpstreamError),
+        };
+        self.fail(key, &text, outcome);
+    }
+
+    fn fan_answered(self: &Rc<Self>, key: CallKey, answer: FanAnswer) {
+        let Some((id, method)) = self.calls.borrow().get(key).map(|call| (call.id().to_vec(), call.method)) else {
+            return;
+        };
+        let echo = EchoId::Raw(&id);
+        let outcome = match answer {
+            FanAnswer::Result(result) => {
+                self.say_result(echo, &result);
+                Outcome::Ok
+            }
+            FanAnswer::Initialized(result, parts) => {
+                let mut whole = Vec::with_capacity(result.len().saturating_add(64));
+                reply::result(&mut whole, echo, &result);
+                let revision = Parser::new(64).parse(&whole).ok().and_then(|envelope| agreed(&envelope, &whole));
+                self.session.borrow_mut().open(&parts, revision.unwrap_or(Revision::V2025_03_26));
+                self.say(&whole);
+                Outcome::Ok
+            }
+            FanAnswer::Response { bytes, error, .. } => {
+                self.say(&bytes);
+                if error.is_some() { Outcome::RpcError } else { Outcome::Ok }
+            }
+            FanAnswer::Told => {
+                if method == Method::NotificationsInitialized {
+                    self.listen();
+                }
+                if !id.is_empty() {
+                    self.say_result(echo, b"{}");
+                }
+                Outcome::Ok
+            }
+            FanAnswer::Fault { status, text, outcome } => {
+                if status == 404 {
+                    self.session.borrow_mut().lose();
+                }
+                return self.fail(key, text, outcome);
+            }
+        };
+        self.finish(key, outcome, self.worker.now_ns());
+    }
+}
+
+fn not_made(why: &impl std::fmt::Display) -> String {
+    format!("Upstream error: {why}; the call was not made")
+}
+
+fn unknown(why: &impl std::fmt::Display) -> String {
+    format!("Upstream error: {why}; whether the call was carried out is unknown")
+}
+
+/// `subscriptions/listen` at several upstreams: their streams as one, which ends with the last of them.
+async fn pass_pieces(peer: &Rc<Peer>, key: CallKey, spread: &Spread) {
+    let mut pieces = fan::listen(&peer.worker, spread);
+    let mut merging = Merging::default();
+    let say_event = |event: &[u8]| {
+        let mut joined = Vec::new();
+        if let Some(data) = read_event(event, &mut joined).data {
+            peer.say(data);
+        }
+    };
+    let mut opened = false;
+    loop {
+        if crate::worker::race(peer.room(), peer.cancelled(key)).await.is_none() {
+            return peer.finish(key, Outcome::Cancelled, peer.worker.now_ns());
+        }
+        match crate::worker::race(pieces.recv(), peer.cancelled(key)).await {
+            Some(Some(piece)) => {
+                opened |= matches!(piece, Piece::Opened);
+                if let Some(event) = merging.passes(Method::SubscriptionsListen, piece) {
+                    say_event(&event);
+                }
+            }
+            Some(None) => break,
+            None => return peer.finish(key, Outcome::Cancelled, peer.worker.now_ns()),
+        }
+    }
+    match &merging.last_response {
+        Some(event) => {
+            say_event(event);
+            peer.finish(key, Outcome::Ok, peer.worker.now_ns());
+        }
+        None if opened => peer.fail(key, "Upstream error: the streams have ended", Outcome::UpstreamError),
+        None => peer.fail(key, "Upstream error: no upstream has opened a stream", Outcome::UpstreamError),
+    }
+}

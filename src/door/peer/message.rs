@@ -1,0 +1,287 @@
+//! One message of a client: what it says, whether it may, and what becomes of it.
+//!
+//! The order is that of every door: shape, authentication, era, guards, route. Nothing here waits but for what the next message depends on:
+//! an `initialize` that is not answered yet, or a look at the upstreams' lists.
+
+use std::rc::Rc;
+
+use super::answer::Refusing;
+use super::calls::{Begun, CallKey};
+use super::{Peer, carry};
+use crate::door::decide::{self, Asking, Decision};
+use crate::door::fan;
+use crate::door::spread::Spread;
+use crate::guard::{Denial, Principal};
+use crate::rpc::list::ListKind;
+use crate::rpc::reply::EchoId;
+use crate::rpc::{Envelope, Era, Kind, Method, Parser, era, scan};
+use crate::state::events::{EventKind, Outcome, Reservation};
+use crate::upstream::outgoing::Unsendable;
+use crate::upstream::route::Fan;
+use crate::upstream::{Bare, Carried, Message, Outgoing, Sender};
+use crate::worker::Scratch;
+
+/// What the door does after a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// It goes on.
+    More,
+    /// It closes the connection: the client is not who it says. What there is to say has been said.
+    Close,
+}
+
+/// What is left to do after a look at a message.
+enum Step {
+    Done,
+    Close,
+    /// The next message is looked at when this call has ended.
+    After(CallKey),
+    /// To be looked at again once the upstreams' lists are known.
+    LookAgain(Era, ListKind, Spread),
+}
+
+/// Where a message that may pass goes.
+enum Way {
+    One(usize, Outgoing),
+    Fan(Fan, Spread),
+    Empty,
+}
+
+impl Peer {
+    /// Takes one message up. `now_ns` is when it was received.
+    pub(crate) async fn handle(self: &Rc<Self>, raw: &[u8], now_ns: u64) -> Next {
+        let mut looked_again = false;
+        loop {
+            let step = {
+                let mut scratch = self.worker.scratch.borrow_mut();
+                self.look(raw, now_ns, looked_again, &mut scratch)
+            };
+            match step {
+                Step::Done => return Next::More,
+                Step::Close => return Next::Close,
+                Step::After(key) => {
+                    self.ended(key).await;
+                    return Next::More;
+                }
+                Step::LookAgain(era, kind, spread) => {
+                    looked_again = true;
+                    fan::look_again(&self.worker, era, kind, spread).await;
+                }
+            }
+        }
+    }
+
+    fn look(self: &Rc<Self>, raw: &[u8], now_ns: u64, looked_again: bool, scratch: &mut Scratch) -> Step {
+        if crate::rpc::parser::is_batch(raw) {
+            let text = "Invalid request: batches are not supported on this door";
+            self.note_invalid("batch", format_args!("{text}"));
+            self.say_error(EchoId::Null, -32600, text, None);
+            return Step::Done;
+        }
+        let envelope = match scratch.parser.parse(raw) {
+            Ok(envelope) => envelope,
+            Err(malformed) => {
+                self.refuse_malformed(&malformed, raw);
+                return Step::Done;
+            }
+        };
+        if envelope.method == Method::Other && is_authenticate(&envelope, &scratch.parser) {
+            return self.authenticate(&envelope, raw);
+        }
+        let principal = self.principal.borrow().clone();
+        let principal = match principal {
+            Some(principal) => principal,
+            // What a client says first in its protocol may come before its token; once.
+            None if self.opens_before_token(&envelope) => Principal::Anonymous,
+            None => {
+                if envelope.kind == Kind::Request {
+                    let id = envelope.id_bytes(raw).map_or(EchoId::Null, EchoId::Raw);
+                    self.say_error(id, -32000, "Authentication required", None);
+                }
+                return Step::Done;
+            }
+        };
+        if envelope.kind == Kind::Notification && self.cancels(&envelope, raw) {
+            return Step::Done;
+        }
+        self.pass(&principal, &envelope, raw, now_ns, looked_again, scratch)
+    }
+
+    /// Guards, route, and off it goes.
+    fn pass(
+        self: &Rc<Self>,
+        principal: &Principal,
+        envelope: &Envelope,
+        raw: &[u8],
+        now_ns: u64,
+        looked_again: bool,
+        scratch: &mut Scratch,
+    ) -> Step {
+        let parser = &scratch.parser;
+        let name = envelope.name.map_or("", |text| parser.text(text));
+        let session = self.session.borrow();
+        let mut refusing = Refusing { envelope, raw, era: Era::Legacy(session.revision()), name };
+        let era = match era::decide_bare(envelope, raw, session.revision()) {
+            Ok(era) => era,
+            Err(fault) => {
+                self.refuse(&refusing, &decide::Refused::Era(fault));
+                return Step::Done;
+            }
+        };
+        refusing.era = era;
+        let message = Message {
+            envelope,
+            raw,
+            era,
+            carried: Carried::Bare(bare(era, envelope, parser, name, session.version())),
+            sender: Sender::Tag(session.tag()),
+        };
+        let parts = session.parts().filter(|_| era != Era::Modern);
+        let asking = Asking { principal, name, session: parts, looked_again };
+        let mut reservation = None;
+        let decision = decide::check_shape(envelope, parser)
+            .and_then(|()| decide::decide(&self.worker, parser, &message, &asking, &mut reservation));
+        let way = match decision {
+            Ok(Decision::Forward(index, edits)) => {
+                let upstream = self.worker.upstreams.get(index);
+                match upstream.map(|upstream| upstream.outgoing(&message, parts, &edits)) {
+                    Some(Ok(outgoing)) => Way::One(index, outgoing),
+                    Some(Err(Unsendable::Edits)) | None => {
+                        self.refuse(&refusing, &decide::UNCHANGEABLE);
+                        return Step::Done;
+                    }
+                    Some(Err(Unsendable::MissingSession)) => {
+                        self.refuse(&refusing, &NOT_INITIALIZED);
+                        return Step::Done;
+                    }
+                }
+            }
+            Ok(Decision::Fan(fan, spread)) => Way::Fan(fan, spread),
+            Ok(Decision::LookAgain(kind, spread)) => return Step::LookAgain(era, kind, spread),
+            Ok(Decision::Empty) => Way::Empty,
+            Err(refused) => {
+                let refused = if refused.is_session_required() { &NOT_INITIALIZED } else { &refused };
+                self.refuse(&refusing, refused);
+                return Step::Done;
+            }
+        };
+        drop(session);
+        let key = self.enter(&message, name, now_ns, reservation);
+        self.go(key, way, era, envelope)
+    }
+
+    fn enter(&self, message: &Message<'_>, name: &str, now_ns: u64, reservation: Option<Reservation>) -> CallKey {
+        let envelope = message.envelope;
+        self.begin(Begun {
+            era: message.era,
+            kind: envelope.kind,
+            method: envelope.method,
+            started_ns: now_ns,
+            reservation,
+            id: envelope.id_bytes(message.raw).filter(|_| envelope.kind == Kind::Request).unwrap_or_default(),
+            name: name.as_bytes(),
+            progress_token: envelope.progress_token.map_or(&[], |span| span.of(message.raw)),
+        })
+    }
+
+    /// Sends a message on its way. What must not be overtaken by the next message is waited for.
+    fn go(self: &Rc<Self>, key: CallKey, way: Way, era: Era, envelope: &Envelope) -> Step {
+        let legacy = era != Era::Modern;
+        let opens = legacy && envelope.method == Method::Initialize && envelope.kind == Kind::Request;
+        let opened = legacy && envelope.method == Method::NotificationsInitialized;
+        if opens {
+            self.session.borrow_mut().initialized = true;
+        }
+        match way {
+            Way::One(index, outgoing) => carry::carry(self.clone(), key, index, outgoing),
+            Way::Fan(fan, spread) => carry::carry_fan(self.clone(), key, fan, spread),
+            Way::Empty => {
+                let id = self.calls.borrow().get(key).map(|call| call.id().to_vec()).unwrap_or_default();
+                self.say_result(EchoId::Raw(&id), b"{}");
+                self.finish(key, Outcome::Ok, self.worker.now_ns());
+                return Step::Done;
+            }
+        }
+        if opens || opened { Step::After(key) } else { Step::Done }
+    }
+
+    /// `authenticate`, the one method that is the gateway's own (front-doors.md).
+    fn authenticate(&self, envelope: &Envelope, raw: &[u8]) -> Step {
+        let id = envelope.id_bytes(raw).map_or(EchoId::Null, EchoId::Raw);
+        let token = envelope.params.and_then(|params| scan::member(raw, params, "token"));
+        let token = token.and_then(|token| scan::text(raw, token)).map(|text| text.decode(raw).into_owned());
+        let checked = self.check_token(token.as_deref().unwrap_or_default().as_bytes());
+        let known = self.principal.borrow().clone();
+        match (checked, known) {
+            (Ok(principal), None) => self.admit(principal),
+            (Ok(principal), Some(known)) if principal == known || known == Principal::Anonymous => {
+                if known == Principal::Anonymous {
+                    self.admit(principal);
+                }
+            }
+            // A connection is one principal's: its calls and sessions were judged as that one's.
+            _ => {
+                let denial = Denial::BadToken;
+                self.worker.metrics.door(self.door).auth_failures.inc();
+                self.worker.metrics.refusals.inc(denial.rule());
+                self.record(self.worker.event(EventKind::InvalidAuth, self.address).with_rule(denial.rule()));
+                self.say_error(id, -32000, "Authentication failed", None);
+                return Step::Close;
+            }
+        }
+        self.say_result(id, b"{\"authenticated\":true}");
+        Step::Done
+    }
+
+    /// Whether a message may pass before its sender is known: the first `initialize`, which MCP clients send before anything else.
+    fn opens_before_token(&self, envelope: &Envelope) -> bool {
+        envelope.method == Method::Initialize
+            && envelope.kind == Kind::Request
+            && !self.session.borrow().initialized
+            && self.door == crate::state::lifecycle::Door::Tcp
+    }
+
+    /// Whether this is the cancellation of a call of 2026-07-28 that is in flight: it is given up, and the upstream is told in its own way.
+    fn cancels(&self, envelope: &Envelope, raw: &[u8]) -> bool {
+        if envelope.method != Method::NotificationsCancelled {
+            return false;
+        }
+        let mut calls = self.calls.borrow_mut();
+        let id = envelope.request_id.map(|span| span.of(raw));
+        let Some(key) = id.and_then(|id| calls.find(id)) else { return false };
+        if calls.get(key).is_none_or(|call| call.era != Era::Modern) {
+            return false;
+        }
+        calls.cancel(key);
+        true
+    }
+}
+
+/// A message of the session era before its session.
+const NOT_INITIALIZED: decide::Refused =
+    decide::Refused::Rpc { status: 400, code: -32600, text: "Invalid request: initialize first" };
+
+fn is_authenticate(envelope: &Envelope, parser: &Parser) -> bool {
+    envelope.kind == Kind::Request && envelope.method_text.is_some_and(|text| parser.text(text) == "authenticate")
+}
+
+/// What the fields of a message are made from, should it go to an upstream over HTTP.
+fn bare<'a>(
+    era: Era,
+    envelope: &Envelope,
+    parser: &'a Parser,
+    name: &'a str,
+    session_version: Option<&'a str>,
+) -> Bare<'a> {
+    match era {
+        Era::Modern => Bare {
+            version: Some(era::MODERN),
+            method: envelope.method_text.map(|text| parser.text(text)),
+            name: (envelope.name.is_some() && envelope.method.may_have_name_header()).then_some(name),
+        },
+        Era::Legacy(revision) => {
+            let named = envelope.meta_version.text().map(|_| revision.as_str());
+            Bare { version: named.or(session_version), method: None, name: None }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! A client of a door that carries messages rather than requests: WebSocket, TCP lines, the old SSE transport.
+//!
+//! A [`Peer`] is one such connection. Its door cuts the received bytes into messages and hands them to [`Peer::handle`]; what goes back is put
+//! into its [`Outbox`], framed as the door does. In between there is no difference between the doors: the same guards, the same
+//! upstreams, the same refusals.
+//!
+//! - [`message`]: one message, from its bytes to what becomes of it;
+//! - [`carry`]: a message on its way through an upstream over HTTP or a broker, and what comes back;
+//! - [`listen`]: what servers say by themselves;
+//! - [`answer`]: the gateway's own answers;
+//! - [`receiver`], [`outbox`], [`framing`], [`calls`]: bytes in, bytes out, what is in flight.
+
+mod answer;
+mod calls;
+mod carry;
+mod framing;
+mod listen;
+mod message;
+mod outbox;
+mod receiver;
+mod serve;
+mod session;
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::guard::{Denial, Principal};
+use crate::state::events::{Event, EventKind};
+use crate::state::lifecycle::{CallInFlight, Door};
+use crate::worker::Worker;
+
+pub(crate) use framing::Framing;
+pub(crate) use message::Next;
+pub(crate) use outbox::Outbox;
+use receiver::{Received, Receiver};
+pub(crate) use serve::{Arrived, End, Wire, serve};
+
+use calls::{CallKey, Calls};
+use session::PeerSession;
+
+/// Requests of one client that may be in flight; further ones wait in its socket.
+const MAX_IN_FLIGHT: usize = 1024;
+
+/// A client that is connected over a door that carries messages.
+pub(crate) struct Peer {
+    pub(super) worker: Rc<Worker>,
+    pub(super) door: Door,
+    pub(super) address: SocketAddr,
+    id: u64,
+    outbox: Rc<Outbox>,
+    /// Who it is; `None` until it has authenticated.
+    principal: RefCell<Option<Principal>>,
+    session: RefCell<PeerSession>,
+    calls: RefCell<Calls>,
+    /// While calls are in flight: draining waits for them.
+    in_flight: RefCell<Option<CallInFlight>>,
+    /// Of the receiving task, waiting for calls to end.
+    waiting: RefCell<Option<Waker>>,
+    gone: Cell<bool>,
+}
+
+impl Peer {
+    /// A client of `door`. `principal` is who it has shown itself to be already.
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        door: Door,
+        address: SocketAddr,
+        outbox: Rc<Outbox>,
+        principal: Option<Principal>,
+    ) -> Rc<Self> {
+        let peer = Rc::new(Self {
+            id: worker.connection_id(),
+            session: RefCell::new(PeerSession::new()),
+            principal: RefCell::new(None),
+            calls: RefCell::default(),
+            in_flight: RefCell::new(None),
+            waiting: RefCell::new(None),
+            gone: Cell::new(false),
+            worker,
+            door,
+            address,
+            outbox,
+        });
+        if let Some(principal) = principal {
+            peer.admit(principal);
+        }
+        peer
+    }
+
+    /// What goes to the client.
+    pub(crate) fn outbox(&self) -> &Rc<Outbox> {
+        &self.outbox
+    }
+
+    /// Whether it is known who it is.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        self.principal.borrow().is_some()
+    }
+
+    /// Whether requests of it are in flight.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.calls.borrow().open() > 0
+    }
+
+    /// Whose token this is.
+    fn check_token(&self, token: &[u8]) -> Result<Principal, Denial> {
+        let snapshot = self.worker.snapshot();
+        match self.door {
+            Door::Tcp => snapshot.tcp_authenticator.check_token(token),
+            Door::Ws | Door::Http => snapshot.authenticator.check_token(token),
+        }
+    }
+
+    /// Notes who it is, from now on.
+    fn admit(&self, principal: Principal) {
+        let shows_token = matches!(principal, Principal::Door | Principal::Agent(_));
+        self.session.borrow_mut().bind(&principal);
+        *self.principal.borrow_mut() = Some(principal);
+        self.record(self.worker.event(EventKind::ConnectionEstablished, self.address));
+        if shows_token {
+            self.record(self.worker.event(EventKind::AuthSuccess, self.address));
+        }
+    }
+
+    /// Waits until another message of the client may be taken up: not too many calls are in flight, and it reads what it is sent.
+    pub(crate) async fn ready_for_more(&self) {
+        poll_fn(|cx| {
+            if self.gone.get() {
+                return Poll::Ready(());
+            }
+            if self.outbox.poll_room(cx.waker()).is_pending() {
+                return Poll::Pending;
+            }
+            if self.calls.borrow().open() < MAX_IN_FLIGHT {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until nothing is in flight. Safe to drop.
+    pub(crate) async fn answered(&self) {
+        poll_fn(|cx| {
+            if !self.is_busy() {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Waits until everything that was queued is sent, or cannot be. Safe to drop.
+    pub(crate) async fn written(&self) {
+        poll_fn(|cx| self.outbox.poll_written(cx.waker())).await;
+    }
+
+    /// The client has gone, or is to go: what is in flight for it is given up, its sessions are ended.
+    pub(crate) fn leave(self: &Rc<Self>) {
+        if self.gone.replace(true) {
+            return;
+        }
+        self.calls.borrow_mut().cancel_all();
+        self.end_sessions();
+        if self.is_authenticated() {
+            self.record(self.worker.event(EventKind::ConnectionClosed, self.address));
+        }
+        self.worker.metrics.door(self.door).connections_closed.inc();
+    }
+
+    /// Enters a call.
+    fn begin(&self, begun: calls::Begun<'_>) -> CallKey {
+        let mut calls = self.calls.borrow_mut();
+        if calls.open() == 0 {
+            *self.in_flight.borrow_mut() = Some(self.worker.shared.lifecycle.begin_call(self.worker.index));
+        }
+        calls.begin(begun)
+    }
+
+    /// Takes a call off, and lets the receiving task go on if it has waited for that.
+    fn end(&self, key: CallKey) {
+        let mut calls = self.calls.borrow_mut();
+        calls.end(key);
+        if calls.open() == 0 {
+            *self.in_flight.borrow_mut() = None;
+        }
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Waits until a call has ended.
+    async fn ended(&self, key: CallKey) {
+        poll_fn(|cx| {
+            if self.gone.get() || self.calls.borrow().get(key).is_none() {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Queues an audit event with this client's name on it.
+    pub(crate) fn record(&self, event: Event) {
+        self.worker.record(self.named(event));
+    }
+
+    fn named(&self, mut event: Event) -> Event {
+        use std::fmt::Write;
+        let _ = write!(event.client, "{}-{:x}", self.door.name(), self.id);
+        match self.principal.borrow().as_ref().and_then(Principal::agent) {
+            Some(agent) => event.with_agent(agent),
+            None => event,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! What waits to be sent to one client: messages are framed into one buffer, and all that is there at one moment leaves in one send.
+//!
+//! A task that writes exists only while there is something to write: an idle connection has none. What may wait is bounded: above
+//! [`HIGH_WATER`] whoever can wait does ([`Outbox::poll_room`]: the client's own requests, its own upstream connections); above
+//! `MAX_BUFFER_SIZE`, which only answers over shared upstream connections can reach, the client is cut.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use monoio::buf::IoBuf;
+use monoio::io::AsyncWriteRentExt;
+use monoio::net::tcp::TcpOwnedWriteHalf;
+
+use super::framing::Framing;
+use crate::bounds;
+use crate::state::lifecycle::Door;
+use crate::sys::socket::{self, Half};
+use crate::worker::Worker;
+use crate::worker::timers::OnExpiry;
+
+/// Bytes that wait for a client before everything that can wait for it does.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// What must leave within `WRITE_TIMEOUT`.
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// The sending side of one client's connection.
+pub(crate) struct Outbox {
+    worker: Rc<Worker>,
+    door: Door,
+    fd: RawFd,
+    framing: Framing,
+    max_bytes: usize,
+    buf: RefCell<Vec<u8>>,
+    half: RefCell<Option<TcpOwnedWriteHalf>>,
+    state: Cell<State>,
+    /// Bytes that the running write still holds.
+    writing: Cell<usize>,
+    waiting: RefCell<Vec<Waker>>,
+    /// The last write was cut by its deadline.
+    too_slow: Cell<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing is being written.
+    Quiet,
+    /// A task writes.
+    Writing,
+    /// A task writes, and what is in the buffer is the last.
+    Ending,
+    /// Nothing more is sent.
+    Ended,
+}
+
+impl Outbox {
+    /// An empty one over the writing half of `fd`.
+    pub(super) fn new(
+        worker: Rc<Worker>,
+        door: Door,
+        fd: RawFd,
+        framing: Framing,
+        half: TcpOwnedWriteHalf,
+        max_bytes: usize,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            door,
+            fd,
+            framing,
+            max_bytes,
+            buf: RefCell::new(Vec::new()),
+            half: RefCell::new(Some(half)),
+            state: Cell::new(State::Quiet),
+            writing: Cell::new(0),
+            waiting: RefCell::new(Vec::new()),
+            too_slow: Cell::new(false),
+        })
+    }
+
+    /// Queues one message of `len` bytes, which `write` appends.
+    pub(crate) fn message(self: &Rc<Self>, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        if matches!(self.state.get(), State::Ending | State::Ended) {
+            return;
+        }
+        {
+            let mut buf = self.buf.borrow_mut();
+            if self.queued(&buf).saturating_add(len) > self.max_bytes {
+                drop(buf);
+                tracing::debug!("a client that does not read is cut");
+                return self.cut();
+            }
+            self.framing.put(&mut buf, len, write);
+        }
+        self.start();
+    }
+
+    /// Queues bytes that are framed already.
+    pub(super) fn raw(self: &Rc<Self>, bytes: &[u8]) {
+        if matches!(self.state.get(), State::Ending | State::Ended) {
+            return;
+        }
+        self.buf.borrow_mut().extend_from_slice(bytes);
+        self.start();
+    }
+
+    /// Sends what is queued, and `last` behind it, then ends the writing side.
+    pub(super) fn end(self: &Rc<Self>, last: &[u8]) {
+        match self.state.get() {
+            State::Ending | State::Ended => {}
+            state => {
+                self.buf.borrow_mut().extend_from_slice(last);
+                self.state.set(State::Ending);
+                if state == State::Quiet {
+                    monoio::spawn(write(self.clone()));
+                }
+            }
+        }
+    }
+
+    /// Ends both sides at once.
+    pub(super) fn cut(&self) {
+        self.state.set(State::Ended);
+        socket::shutdown(self.fd, Half::Both);
+        self.wake();
+    }
+
+    /// Whether so much waits that whoever can wait should.
+    pub(super) fn is_full(&self) -> bool {
+        self.queued(&self.buf.borrow()) > HIGH_WATER && self.state.get() != State::Ended
+    }
+
+    /// Whether the client did not take what it was sent in time.
+    pub(super) fn was_too_slow(&self) -> bool {
+        self.too_slow.get()
+    }
+
+    /// Ready when there is room, or never will be. Safe to drop.
+    pub(super) fn poll_room(&self, waker: &Waker) -> Poll<()> {
+        if !self.is_full() {
+            return Poll::Ready(());
+        }
+        self.wait(waker)
+    }
+
+    /// Ready when nothing waits to be written. Safe to drop.
+    pub(super) fn poll_written(&self, waker: &Waker) -> Poll<()> {
+        if matches!(self.state.get(), State::Quiet | State::Ended) {
+            return Poll::Ready(());
+        }
+        self.wait(waker)
+    }
+
+    /// Ready when nothing more can be sent. Safe to drop.
+    pub(super) fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+        if self.state.get() == State::Ended {
+            return Poll::Ready(());
+        }
+        self.wait(waker)
+    }
+
+    fn wait(&self, waker: &Waker) -> Poll<()> {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    fn queued(&self, buf: &[u8]) -> usize {
+        buf.len().saturating_add(self.writing.get())
+    }
+
+    fn start(self: &Rc<Self>) {
+        if self.state.get() == State::Quiet {
+            self.state.set(State::Writing);
+            // It runs when the task that has queued this waits: what else that task queues leaves in the same send.
+            monoio::spawn(write(self.clone()));
+        }
+    }
+
+    fn wake(&self) {
+        for waker in self.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Writes until nothing waits.
+async fn write(outbox: Rc<Outbox>) {
+    let Some(mut half) = outbox.half.take() else { return };
+    let deadline = outbox.worker.timers.deadline(outbox.fd);
+    let mut spare = Vec::new();
+    loop {
+        if outbox.state.get() == State::Ended {
+            break;
+        }
+        let out = std::mem::replace(&mut *outbox.buf.borrow_mut(), spare);
+        if out.is_empty() {
+            spare = out;
+            break;
+        }
+        let len = out.len();
+        outbox.writing.set(len);
+        let (result, mut out) = write_slowly(&outbox, &mut half, &deadline, out).await;
+        outbox.writing.set(0);
+        if result.is_err() {
+            outbox.too_slow.set(deadline.has_expired());
+            outbox.cut();
+            return;
+        }
+        outbox.worker.metrics.door(outbox.door).bytes_out.add(len as u64);
+        out.clear();
+        spare = if out.capacity() > bounds::STREAM_BUFFER_BYTES { Vec::new() } else { out };
+        outbox.wake();
+    }
+    drop(deadline);
+    match outbox.state.get() {
+        State::Ending | State::Ended => {
+            outbox.state.set(State::Ended);
+            socket::shutdown(outbox.fd, Half::Write);
+        }
+        State::Writing | State::Quiet => {
+            // A busy connection keeps its buffer for the next answer; the receiver takes it away when it goes quiet.
+            if spare.capacity() > 0 && outbox.buf.borrow().capacity() == 0 {
+                *outbox.buf.borrow_mut() = spare;
+            }
+            *outbox.half.borrow_mut() = Some(half);
+            outbox.state.set(State::Quiet);
+        }
+    }
+    outbox.wake();
+}
+
+/// Writes all of `out`, each part of it within `WRITE_TIMEOUT`.
+async fn write_slowly(
+    outbox: &Outbox,
+    half: &mut TcpOwnedWriteHalf,
+    deadline: &crate::worker::timers::Deadline,
+    mut out: Vec<u8>,
+) -> (std::io::Result<()>, Vec<u8>) {
+    let timeout_ms = outbox.worker.limits.get().write_timeout_ms;
+    let mut at = 0;
+    while at < out.len() {
+        let end = out.len().min(at.saturating_add(WRITE_BYTES));
+        deadline.set(timeout_ms, OnExpiry::Cut);
+        let (result, slice) = half.write_all(out.slice(at..end)).await;
+        out = slice.into_inner();
+        if let Err(error) = result {
+            return (Err(error), out);
+        }
+        at = end;
+    }
+    (Ok(()), out)
+}
+
+impl Outbox {
+    /// Gives memory back that a busy time has left behind.
+    pub(super) fn go_quiet(&self) {
+        if self.state.get() == State::Quiet {
+            *self.buf.borrow_mut() = Vec::new();
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The receiving side of one client's connection: bytes in, with the buffer given back when the client goes quiet.
+//!
+//! A busy connection reads into a buffer that is pending in the kernel. When nothing has come for [`QUIET_MS`], that read is cancelled (and
+//! awaited: what it has taken is not lost), the buffer is freed, and a read of [`PROBE_BYTES`] waits in its place. What comes then fills
+//! it, and the rest is fetched at once.
+
+use std::future::poll_fn;
+use std::os::fd::RawFd;
+use std::pin::pin;
+use std::task::Poll;
+
+use monoio::buf::IoBufMut;
+use monoio::io::{AsyncReadRent, CancelableAsyncReadRent, Canceller};
+use monoio::net::tcp::TcpOwnedReadHalf;
+
+use crate::bounds;
+use crate::sys::socket;
+use crate::worker::open::OpenConnection;
+use crate::worker::timers::{Deadline, OnExpiry};
+
+/// A connection that has sent nothing for this long gives its buffer back.
+const QUIET_MS: u64 = 1_000;
+
+/// What waits in the kernel for a quiet connection.
+const PROBE_BYTES: usize = 64;
+
+/// The receiving side of a connection.
+pub(crate) struct Receiver {
+    half: TcpOwnedReadHalf,
+    fd: RawFd,
+    /// Received bytes that have not been used.
+    pub(crate) buf: Vec<u8>,
+    /// How much is read at once: grows with what comes.
+    read_bytes: usize,
+    quiet: bool,
+}
+
+/// How a wait for bytes ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Received {
+    /// This many bytes were appended.
+    Bytes(usize),
+    /// The client has ended its side, or the connection is broken.
+    End,
+    /// Nothing came in the time that was given.
+    Expired,
+    /// The process drains.
+    Draining,
+}
+
+impl Receiver {
+    /// Over the reading half of `fd`, with bytes that have been received already.
+    pub(crate) fn new(half: TcpOwnedReadHalf, fd: RawFd, received: Vec<u8>) -> Self {
+        Self { half, fd, buf: received, read_bytes: bounds::READ_BUFFER_BYTES, quiet: true }
+    }
+
+    /// The socket's descriptor, valid while `self` lives.
+    pub(crate) fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    /// Waits for more bytes, at most `timeout_ms` during which `is_busy` is false. After anything but [`Received::Bytes`] the receiving side
+    /// is ended: the read that was pending is over.
+    pub(crate) async fn more(
+        &mut self,
+        deadline: &Deadline,
+        open: &OpenConnection,
+        timeout_ms: u64,
+        is_busy: impl Fn() -> bool,
+    ) -> Received {
+        let mut left_ms = timeout_ms;
+        if !self.quiet || !self.buf.is_empty() {
+            let wait_ms = if self.buf.is_empty() { left_ms.min(QUIET_MS) } else { left_ms };
+            match self.read_busy(deadline, open, wait_ms, || wait_ms == timeout_ms && is_busy()).await {
+                Received::Expired if self.buf.is_empty() && left_ms > wait_ms => {
+                    left_ms = left_ms.saturating_sub(wait_ms)
+                }
+                received => return received,
+            }
+            self.quiet = true;
+            self.read_bytes = bounds::READ_BUFFER_BYTES;
+        }
+        self.read_quiet(deadline, open, left_ms, is_busy).await
+    }
+
+    async fn read_busy(
+        &mut self,
+        deadline: &Deadline,
+        open: &OpenConnection,
+        timeout_ms: u64,
+        is_busy: impl Fn() -> bool,
+    ) -> Received {
+        let mut buf = std::mem::take(&mut self.buf);
+        if buf.capacity().saturating_sub(buf.len()) < self.read_bytes / 2 {
+            buf.reserve(self.read_bytes);
+        }
+        let (start, room) = (buf.len(), buf.capacity().saturating_sub(buf.len()));
+        let canceller = Canceller::new();
+        let (ended, result, buf) = {
+            let mut read = pin!(self.half.cancelable_read(buf.slice_mut(start..), canceller.handle()));
+            let ended = wait(read.as_mut(), deadline, timeout_ms, open, is_busy).await;
+            let (ended, (result, slice)) = match ended {
+                Wait::Read(done) => (None, done),
+                other => {
+                    let _ = canceller.cancel();
+                    (Some(other.as_received()), read.await)
+                }
+            };
+            (ended, result, slice.into_inner())
+        };
+        self.buf = buf;
+        if self.buf.is_empty() && ended.is_some() {
+            self.buf = Vec::new();
+        }
+        match (result, ended) {
+            (Ok(0), _) => Received::End,
+            (Ok(n), _) => {
+                if n == room && self.read_bytes < bounds::STREAM_BUFFER_BYTES {
+                    self.read_bytes = self.read_bytes.saturating_mul(2);
+                }
+                Received::Bytes(n)
+            }
+            (Err(_), Some(ended)) => ended,
+            (Err(_), None) => Received::End,
+        }
+    }
+
+    /// Waits for bytes that nobody wants; 0 is the end.
+    pub(crate) async fn discard(&mut self) -> usize {
+        let mut buf = std::mem::take(&mut self.buf);
+        buf.clear();
+        buf.reserve(bounds::READ_BUFFER_BYTES);
+        let (result, buf) = self.half.read(buf).await;
+        self.buf = buf;
+        result.unwrap_or(0)
+    }
+
+    /// Waits with a few bytes for a buffer. A wait that ends without bytes ends the receiving side.
+    async fn read_quiet(
+        &mut self,
+        deadline: &Deadline,
+        open: &OpenConnection,
+        timeout_ms: u64,
+        is_busy: impl Fn() -> bool,
+    ) -> Received {
+        let (ended, result, buf) = {
+            let mut read = pin!(self.half.read(Vec::with_capacity(PROBE_BYTES)));
+            match wait(read.as_mut(), deadline, timeout_ms, open, is_busy).await {
+                Wait::Read((result, buf)) => (None, result, buf),
+                other => {
+                    socket::shutdown(self.fd, socket::Half::Read);
+                    let (result, buf) = read.await;
+                    (Some(other.as_received()), result, buf)
+                }
+            }
+        };
+        match (result, ended) {
+            (Ok(n), _) if n > 0 => {
+                self.quiet = false;
+                self.buf = buf;
+                if n >= PROBE_BYTES {
+                    self.buf.reserve(self.read_bytes);
+                    // What else is there. An end that this sees, the next read sees again.
+                    let _ = socket::receive_now(self.fd, &mut self.buf);
+                }
+                Received::Bytes(self.buf.len())
+            }
+            (_, Some(ended)) => ended,
+            _ => Received::End,
+        }
+    }
+}
+
+enum Wait<T> {
+    Read(T),
+    Expired,
+    Draining,
+}
+
+impl<T> Wait<T> {
+    fn as_received(&self) -> Received {
+        match self {
+            Self::Draining => Received::Draining,
+            _ => Received::Expired,
+        }
+    }
+}
+
+/// Waits for a pending read, which is not dropped, the deadline, or the process's end.
+async fn wait<T>(
+    mut read: std::pin::Pin<&mut impl Future<Output = T>>,
+    deadline: &Deadline,
+    timeout_ms: u64,
+    open: &OpenConnection,
+    is_busy: impl Fn() -> bool,
+) -> Wait<T> {
+    deadline.set(timeout_ms, OnExpiry::Wake);
+    let mut draining = pin!(open.draining());
+    poll_fn(|cx| {
+        if let Poll::Ready(done) = read.as_mut().poll(cx) {
+            return Poll::Ready(Wait::Read(done));
+        }
+        while pin!(deadline.expired()).poll(cx).is_ready() {
+            if !is_busy() {
+                return Poll::Ready(Wait::Expired);
+            }
+            deadline.set(timeout_ms, OnExpiry::Wake);
+        }
+        draining.as_mut().poll(cx).map(|()| Wait::Draining)
+    })
+    .await
+}

@@ -1,0 +1,71 @@
+//! What a client of the session era has agreed on with its servers. It lives as long as its connection: no id is shown to the client, none is
+//! taken from it.
+
+use crate::door::session::Session;
+use crate::guard::Principal;
+use crate::rpc::Revision;
+
+/// The session of one connection.
+pub(super) struct PeerSession {
+    /// The upstreams' own session ids.
+    parts: Session,
+    /// The revision that `initialize` has agreed on.
+    revision: Option<Revision>,
+    /// Under which servers that are shared know this client.
+    tag: u64,
+    /// `initialize` was sent, whatever came of it.
+    pub(super) initialized: bool,
+    /// The servers' own messages are being listened to.
+    pub(super) listening: bool,
+}
+
+impl PeerSession {
+    /// No session, of nobody: a tag of its own keeps it apart from every principal and every other connection.
+    pub(super) fn new() -> Self {
+        let tag = getrandom::u64().unwrap_or(0);
+        Self { parts: Session::default(), revision: None, tag, initialized: false, listening: false }
+    }
+
+    /// Who the client is. A session that was opened before keeps the tag that it was opened under.
+    pub(super) fn bind(&mut self, principal: &Principal) {
+        if !self.is_open() {
+            self.tag = principal.short_tag();
+        }
+    }
+
+    /// Whether an upstream has opened a session.
+    pub(super) fn is_open(&self) -> bool {
+        self.revision.is_some()
+    }
+
+    /// `initialize` has succeeded.
+    pub(super) fn open(&mut self, parts: &[(u32, Vec<u8>)], revision: Revision) {
+        self.parts = Session::of(parts);
+        self.revision = Some(revision);
+    }
+
+    /// An upstream does not know it any more.
+    pub(super) fn lose(&mut self) {
+        *self = Self { tag: self.tag, ..Self::new() };
+    }
+
+    /// The upstreams' own ids, where there is a session.
+    pub(super) fn parts(&self) -> Option<&Session> {
+        self.is_open().then_some(&self.parts)
+    }
+
+    /// The revision that messages without a version are of: what was agreed on, else what the standard assumes.
+    pub(super) fn revision(&self) -> Revision {
+        self.revision.unwrap_or(Revision::V2025_03_26)
+    }
+
+    /// What goes into `MCP-Protocol-Version`.
+    pub(super) fn version(&self) -> Option<&'static str> {
+        self.revision.map(Revision::as_str)
+    }
+
+    /// Under which servers that are shared know this client.
+    pub(super) fn tag(&self) -> u64 {
+        self.tag
+    }
+}
