@@ -93,6 +93,8 @@ pub(crate) struct Upstream {
     /// Its part in sealed session ids.
     pub(crate) tag: u32,
     pub(crate) kind: UpstreamKind,
+    /// The control plane finds out whether it can be reached.
+    is_probed: bool,
     pub(crate) call_timeout_ms: u64,
     pub(crate) catalog: catalog::Catalog,
     /// Header lines put into every call, each with its line end.
@@ -104,7 +106,7 @@ pub(crate) struct Upstream {
 /// How it is reached.
 pub(crate) enum UpstreamKind {
     Http(Rc<HttpUpstream>),
-    /// Its number among the stdio upstreams.
+    /// Its number among those that the broker's thread serves: stdio and sockets.
     Child(usize),
 }
 
@@ -122,7 +124,7 @@ impl Upstreams {
                     snapshot.tls(index),
                     snapshot.workers,
                 ))),
-                UpstreamTarget::Stdio(_) => {
+                UpstreamTarget::Stdio(_) | UpstreamTarget::Socket(_) => {
                     children += 1;
                     UpstreamKind::Child(children - 1)
                 }
@@ -136,6 +138,7 @@ impl Upstreams {
                 name: settings.name.clone(),
                 tag,
                 kind,
+                is_probed: !matches!(settings.target, UpstreamTarget::Stdio(_)),
                 call_timeout_ms,
                 catalog: catalog::Catalog::default(),
                 extra_fields,
@@ -159,11 +162,13 @@ impl Upstreams {
         self.all.iter().enumerate()
     }
 
-    /// Publishes which stdio servers can be called; those over HTTP are probed by the control plane.
+    /// Publishes which stdio servers can be called; the others are probed by the control plane.
     pub(crate) fn publish_children(&self, shared: &Shared) {
         let Some(children) = &shared.children else { return };
         for (index, upstream) in self.iter() {
-            if let UpstreamKind::Child(child) = upstream.kind {
+            if let UpstreamKind::Child(child) = upstream.kind
+                && !upstream.is_probed
+            {
                 let usable = !matches!(children.state(child), ChildState::Failed | ChildState::BackingOff);
                 shared.upstream_state(index).set_reachable(usable);
             }
