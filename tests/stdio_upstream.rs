@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ringwall::upstream::stdio::{
+use ringwall::upstream::brokered::{
     CallHandle, CallKind, ChildCall, ChildMessage, ChildSpec, ChildState, ChildrenHandle, Gone, Parts, ProgramSpec,
     Server, SessionId, SpawnFault, spawn,
 };

@@ -20,7 +20,7 @@ use crate::state::admission::AdmissionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
-use crate::upstream::stdio::{self, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
+use crate::upstream::brokered::{self, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
 use crate::worker::runtime::DriverKind;
 
 /// Why a gateway does not start. Each says what to do about it.
@@ -396,7 +396,7 @@ fn start_children(
     if specs.is_empty() {
         return Ok(None);
     }
-    Ok(Some(stdio::spawn(specs)?))
+    Ok(Some(brokered::spawn(specs)?))
 }
 
 fn program(target: &StdioTarget) -> ProgramSpec {

@@ -1,17 +1,17 @@
 //! Bytes out: the servers behind the gateway, and which of them a message goes to.
 //!
 //! - [`http`]: Streamable HTTP, one exchange over a pooled connection; [`tls`] below it.
-//! - [`stdio`]: child processes on a thread of their own.
+//! - [`brokered`]: servers that clients share, on a thread of their own.
 //! - [`route`]: which upstream a message is for.
 //! - [`outgoing`]: the bytes that go there.
 
 pub(crate) mod ask;
+pub mod brokered;
 pub(crate) mod catalog;
 pub(crate) mod http;
 pub(crate) mod merge;
 pub(crate) mod outgoing;
 pub(crate) mod route;
-pub mod stdio;
 pub mod tls;
 
 use std::rc::Rc;
@@ -21,8 +21,8 @@ use crate::guard::Principal;
 use crate::rpc::{Envelope, Era};
 use crate::settings::policy::UpstreamTarget;
 use crate::wire::http1::request::RequestHead;
+use brokered::ChildState;
 use http::HttpUpstream;
-use stdio::ChildState;
 
 pub(crate) use outgoing::Outgoing;
 pub(crate) use route::Target;
