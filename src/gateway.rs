@@ -20,7 +20,7 @@ use crate::state::admission::{self, AdmissionTable};
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, UpstreamState};
-use crate::upstream::stdio::ChildrenHandle;
+use crate::upstream::brokered::ChildrenHandle;
 
 pub use start::{Ended, Gateway, StartError};
 

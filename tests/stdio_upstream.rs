@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use ringwall::upstream::stdio::{
-    CallHandle, CallKind, ChildCall, ChildMessage, ChildSpec, ChildState, ChildrenHandle, Gone, Parts, SessionId,
-    SpawnFault, spawn,
+use ringwall::upstream::brokered::{
+    CallHandle, CallKind, ChildCall, ChildMessage, ChildSpec, ChildState, ChildrenHandle, Gone, Parts, ProgramSpec,
+    Server, SessionId, SpawnFault, spawn,
 };
 use serde_json::{Value, json};
 
@@ -17,6 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn sample() -> ChildSpec {
     let command = vec![env!("CARGO_BIN_EXE_ringwall").to_owned(), "sample-server".to_owned()];
     ChildSpec::new("sample", command)
+}
+
+fn program(spec: &mut ChildSpec) -> &mut ProgramSpec {
+    match &mut spec.server {
+        Server::Program(program) => program,
+        Server::Socket(_) => panic!("no program"),
+    }
 }
 
 fn shell(script: &str) -> ChildSpec {
@@ -198,7 +205,7 @@ fn a_program_that_cannot_be_started_says_why() {
     let plain = directory.path().join("plain");
     std::fs::write(&plain, "text").unwrap();
     let mut elsewhere = shell("cat");
-    elsewhere.cwd = Some(directory.path().join("missing"));
+    program(&mut elsewhere).cwd = Some(directory.path().join("missing"));
     let specs = vec![
         ChildSpec::new("missing", vec!["ringwall-no-such-program".to_owned()]),
         ChildSpec::new("plain", vec![plain.to_string_lossy().into_owned()]),
@@ -272,7 +279,7 @@ fn grandchildren_are_killed_with_the_group() {
     for then in ["while :; do sleep 1000; done", "exit 0"] {
         let _ = std::fs::remove_file(&pids);
         let mut spec = shell(&script(then));
-        spec.cwd = Some(path.clone());
+        program(&mut spec).cwd = Some(path.clone());
         with(vec![spec], |handle| {
             let pids = pids.clone();
             async move {
@@ -302,7 +309,7 @@ fn a_child_sees_a_bare_environment_and_no_descriptors() {
         read -r line"#
     );
     let mut spec = shell(&script);
-    spec.env = vec![("OWN".to_owned(), "mine".to_owned())];
+    program(&mut spec).env = vec![("OWN".to_owned(), "mine".to_owned())];
     with(vec![spec], |handle| async move {
         let mut call = request(&handle, 0, None, &json!(1), "tools/list", &json!({}));
         let result = answer(&mut call).await["result"].clone();
@@ -349,7 +356,7 @@ fn dropping_a_stateless_call_cancels_it_at_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let seen = directory.path().join("seen");
     let mut spec = shell("while read -r line; do echo \"$line\" >> seen; done");
-    spec.cwd = Some(directory.path().to_owned());
+    program(&mut spec).cwd = Some(directory.path().to_owned());
     with(vec![spec], |handle| async move {
         let text = || std::fs::read_to_string(&seen).unwrap_or_default();
         let call = request(&handle, 0, None, &json!("mine"), "tools/call", &json!({}));

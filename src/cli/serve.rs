@@ -99,6 +99,9 @@ fn improvise_token(loaded: &mut Loaded, improvised: &mut Improvised) -> Result<(
     getrandom::fill(&mut bytes).map_err(|error| format!("no random bytes from the system: {error}"))?;
     let token = URL_SAFE_NO_PAD.encode(bytes);
     auth.door_token = Some(Secret::new(&token));
+    if auth.tcp_token.is_none() {
+        auth.tcp_token = Some(Secret::new(&token));
+    }
     improvised.token = Some(token);
     Ok(())
 }
@@ -126,6 +129,7 @@ fn announce(gateway: &Gateway, improvised: &Improvised) {
     let url = format!("http://{bridge}/mcp");
     let _ = writeln!(out, "ringwall {} is listening", env!("CARGO_PKG_VERSION"));
     let _ = writeln!(out, "  mcp     {url}");
+    let _ = writeln!(out, "  tcp     {}", gateway.tcp());
     let _ = writeln!(out, "  health  http://{}/health", gateway.health());
     let _ = writeln!(out, "  admin   http://{}/metrics", gateway.admin());
     let _ = writeln!(out, "  workers {workers}, {driver:?}");

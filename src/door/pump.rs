@@ -9,9 +9,9 @@ use std::rc::Rc;
 use tokio::sync::mpsc;
 
 use crate::rpc::{Envelope, Kind, Method, Parser, splice};
+use crate::upstream::brokered::{ChildCall, ChildMessage};
 use crate::upstream::http::{HttpUpstream, Limits, body_decoder};
 use crate::upstream::route::tag_id;
-use crate::upstream::stdio::{ChildCall, ChildMessage};
 use crate::upstream::{Outgoing, UpstreamKind};
 use crate::wire::http1::response::Content;
 use crate::wire::http1::write;

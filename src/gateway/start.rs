@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
+use rustls::pki_types::ServerName;
 
 use crate::control::admin::AdminConfig;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
@@ -14,12 +15,12 @@ use crate::door::session::Sealer;
 use crate::gateway::{Shared, Snapshot};
 use crate::observe::metrics::{MetricSources, WorkerMetrics};
 use crate::settings::Settings;
-use crate::settings::policy::{Upstream, UpstreamTarget};
+use crate::settings::policy::{EnvValue, SocketTarget, SocketTransport, StdioTarget, Upstream, UpstreamTarget};
 use crate::state::admission::AdmissionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
-use crate::upstream::stdio::{self, ChildSpec, ChildrenHandle};
+use crate::upstream::brokered::{self, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
 use crate::worker::runtime::{DriverKind, Listeners};
 
 /// Why a gateway does not start. Each says what to do about it.
@@ -134,8 +135,8 @@ impl Gateway {
                 metrics: Arc::clone(&audit_metrics),
             },
         )?;
-        let children = start_children(&settings, &lifecycle)?;
         let tls = upstream_tls(&settings)?;
+        let children = start_children(&settings, &lifecycle, &tls)?;
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, count, tls)),
             admission: Arc::new(AdmissionTable::new(
@@ -328,12 +329,22 @@ fn bind_workers(variable: &'static str, mut address: SocketAddr, count: usize) -
 }
 
 fn upstream_tls(settings: &Settings) -> Result<Vec<Option<Arc<rustls::ClientConfig>>>, StartError> {
-    let one = |upstream: &Upstream| match &upstream.target {
-        UpstreamTarget::Http(target) if target.tls => {
-            let config = crate::upstream::tls::client_config(upstream.tls.ca_file.as_deref());
-            config.map(Some).map_err(|why| StartError::UpstreamTls { name: upstream.name.clone(), why })
+    let one = |upstream: &Upstream| {
+        let tls = match &upstream.target {
+            UpstreamTarget::Http(target) => target.tls,
+            UpstreamTarget::Socket(target) => target.tls,
+            UpstreamTarget::Stdio(_) => false,
+        };
+        if !tls {
+            return Ok(None);
         }
-        _ => Ok(None),
+        let mut config = crate::upstream::tls::client_config(upstream.tls.ca_file.as_deref())
+            .map_err(|why| StartError::UpstreamTls { name: upstream.name.clone(), why })?;
+        if matches!(&upstream.target, UpstreamTarget::Socket(target) if target.transport == SocketTransport::Lines) {
+            // Lines have no name that could be negotiated, and are not HTTP.
+            Arc::make_mut(&mut config).alpn_protocols.clear();
+        }
+        Ok(Some(config))
     };
     settings.policy.upstreams.iter().map(one).collect()
 }
@@ -341,15 +352,17 @@ fn upstream_tls(settings: &Settings) -> Result<Vec<Option<Arc<rustls::ClientConf
 fn probe_targets(settings: &Settings, lifecycle: &Lifecycle) -> Vec<probes::Target> {
     let pairs = settings.policy.upstreams.iter().zip(lifecycle.upstreams());
     pairs
-        .filter_map(|(upstream, state)| match &upstream.target {
-            UpstreamTarget::Http(target) => {
-                // An address in the URL needs no resolver, and must work from the first call on.
-                if let Ok(ip) = target.host.parse::<IpAddr>() {
-                    state.addresses.publish(vec![SocketAddr::new(ip, target.port)]);
-                }
-                Some(probes::Target { upstream: state.clone(), host: target.host.clone(), port: target.port })
+        .filter_map(|(upstream, state)| {
+            let (host, port) = match &upstream.target {
+                UpstreamTarget::Http(target) => (&target.host, target.port),
+                UpstreamTarget::Socket(target) => (&target.host, target.port),
+                UpstreamTarget::Stdio(_) => return None,
+            };
+            // An address in the URL needs no resolver, and must work from the first call on.
+            if let Ok(ip) = host.parse::<IpAddr>() {
+                state.addresses.publish(vec![SocketAddr::new(ip, port)]);
             }
-            UpstreamTarget::Stdio(_) => None,
+            Some(probes::Target { upstream: state.clone(), host: host.clone(), port })
         })
         .collect()
 }
@@ -366,27 +379,71 @@ fn effective_json(loaded: &crate::settings::Loaded) -> String {
 
 type Children = Option<(ChildrenHandle, JoinHandle<()>)>;
 
-fn start_children(settings: &Settings, lifecycle: &Lifecycle) -> Result<Children, StartError> {
+fn start_children(
+    settings: &Settings,
+    lifecycle: &Lifecycle,
+    tls: &[Option<Arc<rustls::ClientConfig>>],
+) -> Result<Children, StartError> {
     let mut specs = Vec::new();
-    for (upstream, state) in settings.policy.upstreams.iter().zip(lifecycle.upstreams()) {
-        let UpstreamTarget::Stdio(target) = &upstream.target else { continue };
-        let mut spec = ChildSpec::new(&upstream.name, target.command.clone());
-        spec.env = target
-            .env
-            .iter()
-            .map(|(name, value)| (name.clone(), String::from_utf8_lossy(value.0.expose()).into_owned()))
-            .collect();
-        spec.cwd.clone_from(&target.cwd);
-        spec.max_instances = target.max_instances.into();
+    for (index, (upstream, state)) in settings.policy.upstreams.iter().zip(lifecycle.upstreams()).enumerate() {
+        let mut spec = match &upstream.target {
+            UpstreamTarget::Http(_) => continue,
+            UpstreamTarget::Stdio(target) => {
+                // A stdio server is started when it is needed; that it can be is as much as can be known.
+                state.set_reachable(true);
+                let mut spec = ChildSpec::new(&upstream.name, Vec::new());
+                spec.server = Server::Program(program(target));
+                spec.max_instances = target.max_instances.into();
+                spec
+            }
+            UpstreamTarget::Socket(target) => {
+                let config = tls.get(index).cloned().flatten();
+                let mut spec = ChildSpec::socket(&upstream.name, socket(upstream, target, state, config)?);
+                spec.max_instances = target.max_instances.into();
+                spec
+            }
+        };
         spec.max_in_flight = upstream.max_in_flight as usize;
         spec.max_message_bytes = crate::bounds::MAX_HELD_ANSWER_BYTES;
         spec.session_idle = settings.auth.session_timeout;
         specs.push(spec);
-        // A stdio server is started when it is needed; that it can be is as much as can be known.
-        state.set_reachable(true);
     }
     if specs.is_empty() {
         return Ok(None);
     }
-    Ok(Some(stdio::spawn(specs)?))
+    Ok(Some(brokered::spawn(specs)?))
+}
+
+fn program(target: &StdioTarget) -> ProgramSpec {
+    let value = |value: &EnvValue| String::from_utf8_lossy(value.0.expose()).into_owned();
+    ProgramSpec {
+        command: target.command.clone(),
+        env: target.env.iter().map(|(name, secret)| (name.clone(), value(secret))).collect(),
+        cwd: target.cwd.clone(),
+    }
+}
+
+fn socket(
+    upstream: &Upstream,
+    target: &SocketTarget,
+    state: &Arc<UpstreamState>,
+    config: Option<Arc<rustls::ClientConfig>>,
+) -> Result<SocketSpec, StartError> {
+    let tls = match config {
+        None => None,
+        Some(config) => {
+            let name = upstream.tls.server_name.as_ref().unwrap_or(&target.host).clone();
+            let name = ServerName::try_from(name).map_err(|error| StartError::UpstreamTls {
+                name: upstream.name.clone(),
+                why: format!("its name cannot be in a certificate: {error}"),
+            })?;
+            Some((config, name))
+        }
+    };
+    let mut fields = zeroize::Zeroizing::new(Vec::new());
+    for header in &upstream.headers {
+        crate::wire::http1::write::field(&mut fields, &header.name, header.value.expose());
+    }
+    let (target, upstream, connect_timeout) = (target.clone(), state.clone(), upstream.connect_timeout);
+    Ok(SocketSpec { target, upstream, tls, fields, connect_timeout })
 }

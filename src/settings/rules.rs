@@ -244,20 +244,21 @@ impl Rules<'_> {
             self.warn(RATE_LIMIT_ENABLED.spec.name, "no request or message limit applies");
         }
         for name in secrets_in_clear(policy) {
-            self.warn(&format!("upstream.{name}.header"), "goes over plain http to another machine; use https");
+            self.warn(&format!("upstream.{name}.header"), "goes in clear to another machine; use https or wss");
         }
     }
 }
 
-/// The http upstreams on other machines that get headers.
+/// The upstreams on other machines that get headers in clear.
 fn secrets_in_clear(policy: &Policy) -> Vec<String> {
-    let in_clear = |upstream: &&super::Upstream| match &upstream.target {
-        UpstreamTarget::Http(target) => {
-            let local =
-                target.host == "localhost" || target.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-            !target.tls && !local && !upstream.headers.is_empty()
-        }
-        UpstreamTarget::Stdio(_) => false,
+    let in_clear = |upstream: &&super::Upstream| {
+        let (host, tls) = match &upstream.target {
+            UpstreamTarget::Http(target) => (&target.host, target.tls),
+            UpstreamTarget::Socket(target) => (&target.host, target.tls),
+            UpstreamTarget::Stdio(_) => return false,
+        };
+        let local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        !tls && !local && !upstream.headers.is_empty()
     };
     policy.upstreams.iter().filter(in_clear).map(|upstream| upstream.name.clone()).collect()
 }

@@ -1,47 +1,115 @@
-//! URLs and origins, as strictly as settings need them: http and https, no user information, no fragment, ASCII.
+//! URLs and origins, as strictly as settings need them: known schemes, no user information, no fragment, ASCII.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::policy::HttpTarget;
+use super::policy::{HttpTarget, SocketTarget, SocketTransport, UpstreamTarget};
+
+/// Shared connections to one upstream, where nothing else is said.
+const MAX_INSTANCES: u8 = 4;
 
 /// Takes an `http://` or `https://` URL apart.
 ///
 /// # Errors
 /// Says what is wrong with it, without repeating any part of it.
 pub(super) fn http_target(url: &str) -> Result<HttpTarget, &'static str> {
-    let Some((scheme, rest)) = url.split_once("://") else {
-        return Err("not a URL with a scheme");
-    };
-    let tls = match scheme.to_ascii_lowercase().as_str() {
+    let (scheme, rest) = scheme(url)?;
+    let tls = match scheme.as_str() {
         "http" => false,
         "https" => true,
         _ => return Err("neither http:// nor https://"),
     };
-    if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("contains a blank, a control character or a character outside ASCII");
-    }
-    if rest.contains('#') {
-        return Err("contains a fragment (#)");
-    }
-    let cut = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at(cut);
-    if authority.contains('@') {
-        return Err("contains user information (before @); put credentials into a header");
-    }
-    let (host, port_text) = split_host(authority)?;
-    let scheme_port = if tls { 443 } else { 80 };
-    let port = match port_text {
-        None => scheme_port,
-        Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse::<u16>() {
-            Ok(port) if port > 0 => port,
-            _ => return Err("its port is not from 1 to 65535"),
-        },
-        Some(_) => return Err("its port is not a number"),
-    };
-    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let authority = if port == scheme_port { bracketed } else { format!("{bracketed}:{port}") };
-    let path_and_query = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let Place { host, port, path_and_query, authority } = Place::of(rest, Some(if tls { 443 } else { 80 }))?;
     Ok(HttpTarget { tls, host, port, path_and_query, authority })
+}
+
+/// Takes the URL of an upstream apart: `http(s)://`, `ws(s)://`, or `tcp://` and `tls://` for lines.
+///
+/// # Errors
+/// Says what is wrong with it, without repeating any part of it.
+pub(super) fn upstream_target(url: &str) -> Result<UpstreamTarget, &'static str> {
+    let (scheme, rest) = scheme(url)?;
+    match scheme.as_str() {
+        "http" | "https" => http_target(url).map(UpstreamTarget::Http),
+        "tcp" => lines_target(rest, false),
+        "tls" => lines_target(rest, true),
+        "ws" => websocket_target(rest, false),
+        "wss" => websocket_target(rest, true),
+        "tcps" | "ssl" => Err("lines over TLS are tls:// here"),
+        _ => Err("has a scheme that is not known"),
+    }
+}
+
+fn lines_target(rest: &str, tls: bool) -> Result<UpstreamTarget, &'static str> {
+    if rest.contains(['/', '?']) {
+        return Err("has a path or a query, for which lines have no place");
+    }
+    let Place { host, port, authority, .. } = Place::of(rest, None)?;
+    Ok(UpstreamTarget::Socket(SocketTarget {
+        transport: SocketTransport::Lines,
+        tls,
+        host,
+        port,
+        path_and_query: String::new(),
+        authority,
+        max_instances: MAX_INSTANCES,
+    }))
+}
+
+fn websocket_target(rest: &str, tls: bool) -> Result<UpstreamTarget, &'static str> {
+    let Place { host, port, path_and_query, authority } = Place::of(rest, Some(if tls { 443 } else { 80 }))?;
+    Ok(UpstreamTarget::Socket(SocketTarget {
+        transport: SocketTransport::WebSocket,
+        tls,
+        host,
+        port,
+        path_and_query,
+        authority,
+        max_instances: MAX_INSTANCES,
+    }))
+}
+
+/// The scheme in lower case, and what comes after `://`.
+fn scheme(url: &str) -> Result<(String, &str), &'static str> {
+    let (scheme, rest) = url.split_once("://").ok_or("not a URL with a scheme")?;
+    Ok((scheme.to_ascii_lowercase(), rest))
+}
+
+/// What comes after a scheme, taken apart.
+struct Place {
+    host: String,
+    port: u16,
+    path_and_query: String,
+    authority: String,
+}
+
+impl Place {
+    /// `scheme_port` is that of a URL without one; `None`: the URL must have one.
+    fn of(rest: &str, scheme_port: Option<u16>) -> Result<Self, &'static str> {
+        if !rest.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("contains a blank, a control character or a character outside ASCII");
+        }
+        if rest.contains('#') {
+            return Err("contains a fragment (#)");
+        }
+        let cut = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(cut);
+        if authority.contains('@') {
+            return Err("contains user information (before @); put credentials into a header");
+        }
+        let (host, port_text) = split_host(authority)?;
+        let port = match port_text {
+            None => scheme_port.ok_or("has no port")?,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => match digits.parse::<u16>() {
+                Ok(port) if port > 0 => port,
+                _ => return Err("its port is not from 1 to 65535"),
+            },
+            Some(_) => return Err("its port is not a number"),
+        };
+        let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let authority = if Some(port) == scheme_port { bracketed } else { format!("{bracketed}:{port}") };
+        let path_and_query = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        Ok(Self { host, port, path_and_query, authority })
+    }
 }
 
 /// Host (lower case, no brackets) and port text of an authority without user information.
@@ -101,7 +169,7 @@ pub(super) fn origin(text: &str) -> Result<String, &'static str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 
@@ -150,6 +218,50 @@ mod tests {
         ] {
             assert!(http_target(url).is_err(), "{url:?}");
         }
+    }
+
+    #[test]
+    fn takes_the_urls_of_sockets_apart() {
+        use SocketTransport::{Lines, WebSocket};
+        for (url, transport, tls, host, port, path, authority) in [
+            ("tcp://127.0.0.1:9500", Lines, false, "127.0.0.1", 9500, "", "127.0.0.1:9500"),
+            ("TCP://Tools.Example.com:80", Lines, false, "tools.example.com", 80, "", "tools.example.com:80"),
+            ("tls://[::1]:9500", Lines, true, "::1", 9500, "", "[::1]:9500"),
+            ("ws://host", WebSocket, false, "host", 80, "/", "host"),
+            ("ws://host:3002/ws?v=1", WebSocket, false, "host", 3002, "/ws?v=1", "host:3002"),
+            ("wss://host:443?x", WebSocket, true, "host", 443, "/?x", "host"),
+            ("wss://[2001:DB8::1]:80/mcp", WebSocket, true, "2001:db8::1", 80, "/mcp", "[2001:db8::1]:80"),
+        ] {
+            let UpstreamTarget::Socket(target) = upstream_target(url).unwrap() else { panic!("{url}") };
+            assert_eq!((target.transport, target.tls), (transport, tls), "{url}");
+            assert_eq!((target.host.as_str(), target.port), (host, port), "{url}");
+            assert_eq!((target.path_and_query.as_str(), target.authority.as_str()), (path, authority), "{url}");
+        }
+        for url in [
+            "tcp://host",
+            "tcp://host:",
+            "tcp://host:0",
+            "tcp://host:9500/",
+            "tcp://host:9500/mcp",
+            "tcp://host:9500?x",
+            "tcp://:9500",
+            "tls://host",
+            "tls://user@host:1",
+            "tcps://host:1",
+            "ssl://host:1",
+            "ws://",
+            "ws://user:pw@host/",
+            "ws://host/#top",
+            "wss://host:65536/",
+            "wss://h\u{f6}st/",
+            "ws://host/\r\nX: y",
+            "udp://host:1",
+            "host:1",
+            "",
+        ] {
+            assert!(upstream_target(url).is_err(), "{url:?}");
+        }
+        assert!(matches!(upstream_target("https://host").unwrap(), UpstreamTarget::Http(http) if http.tls));
     }
 
     #[test]

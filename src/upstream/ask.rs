@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
+use super::brokered::ChildMessage;
 use super::http::{Answer, Failure, HttpUpstream, Limits, body_decoder};
-use super::stdio::ChildMessage;
 use super::{Outgoing, UpstreamKind};
 use crate::bounds;
 use crate::rpc::Kind;

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use super::http::{Answer, Failure, HttpUpstream, Limits, body_decoder};
-use super::stdio::{ChildCall, ChildMessage, Gone};
+use super::brokered::{ChildCall, ChildMessage, Gone};
 use super::{Outgoing, UpstreamKind};
 use crate::wire::http1::response::{BadUpstream, Content};
 use crate::wire::sse::{Splitter, read_event};
@@ -230,7 +230,7 @@ async fn converse_child(
 ) -> Result<Conversed, Broken> {
     let Some(children) = &worker.shared.children else { return Err(Failure::Connect.into()) };
     let mut cancelled = pin!(cancelled);
-    let listens = call.kind == super::stdio::CallKind::Listen;
+    let listens = call.kind == super::brokered::CallKind::Listen;
     let mut handle = children.call(child, call).map_err(|_| Failure::Full)?;
     let timer = worker.timers.deadline(-1);
     let done = |status, answered| Ok(Conversed { status, session: None, answered });

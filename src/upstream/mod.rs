@@ -1,18 +1,18 @@
 //! Bytes out: the servers behind the gateway, and which of them a message goes to.
 //!
 //! - [`http`]: Streamable HTTP, one exchange over a pooled connection; [`tls`] below it.
-//! - [`stdio`]: child processes on a thread of their own.
+//! - [`brokered`]: servers that clients share, on a thread of their own.
 //! - [`route`]: which upstream a message is for.
 //! - [`outgoing`]: the bytes that go there.
 
 pub(crate) mod ask;
+pub mod brokered;
 pub(crate) mod catalog;
 pub(crate) mod converse;
 pub(crate) mod http;
 pub(crate) mod merge;
 pub(crate) mod outgoing;
 pub(crate) mod route;
-pub mod stdio;
 pub mod tls;
 
 use std::rc::Rc;
@@ -22,8 +22,8 @@ use crate::guard::Principal;
 use crate::rpc::{Envelope, Era};
 use crate::settings::policy::UpstreamTarget;
 use crate::wire::http1::request::RequestHead;
+use brokered::ChildState;
 use http::HttpUpstream;
-use stdio::ChildState;
 
 pub(crate) use outgoing::Outgoing;
 pub(crate) use route::Target;
@@ -94,6 +94,8 @@ pub(crate) struct Upstream {
     /// Its part in sealed session ids.
     pub(crate) tag: u32,
     pub(crate) kind: UpstreamKind,
+    /// The control plane finds out whether it can be reached.
+    is_probed: bool,
     pub(crate) call_timeout_ms: u64,
     pub(crate) catalog: catalog::Catalog,
     /// Header lines put into every call, each with its line end.
@@ -105,7 +107,7 @@ pub(crate) struct Upstream {
 /// How it is reached.
 pub(crate) enum UpstreamKind {
     Http(Rc<HttpUpstream>),
-    /// Its number among the stdio upstreams.
+    /// Its number among those that the broker's thread serves: stdio and sockets.
     Child(usize),
 }
 
@@ -123,7 +125,7 @@ impl Upstreams {
                     snapshot.tls(index),
                     snapshot.workers,
                 ))),
-                UpstreamTarget::Stdio(_) => {
+                UpstreamTarget::Stdio(_) | UpstreamTarget::Socket(_) => {
                     children += 1;
                     UpstreamKind::Child(children - 1)
                 }
@@ -137,6 +139,7 @@ impl Upstreams {
                 name: settings.name.clone(),
                 tag,
                 kind,
+                is_probed: !matches!(settings.target, UpstreamTarget::Stdio(_)),
                 call_timeout_ms,
                 catalog: catalog::Catalog::default(),
                 extra_fields,
@@ -160,11 +163,13 @@ impl Upstreams {
         self.all.iter().enumerate()
     }
 
-    /// Publishes which stdio servers can be called; those over HTTP are probed by the control plane.
+    /// Publishes which stdio servers can be called; the others are probed by the control plane.
     pub(crate) fn publish_children(&self, shared: &Shared) {
         let Some(children) = &shared.children else { return };
         for (index, upstream) in self.iter() {
-            if let UpstreamKind::Child(child) = upstream.kind {
+            if let UpstreamKind::Child(child) = upstream.kind
+                && !upstream.is_probed
+            {
                 let usable = !matches!(children.state(child), ChildState::Failed | ChildState::BackingOff);
                 shared.upstream_state(index).set_reachable(usable);
             }

@@ -6,8 +6,8 @@
 use crate::door::session::Session;
 use crate::rpc::Era;
 use crate::rpc::{Envelope, Kind, Method, Span, splice};
+use crate::upstream::brokered::{CallKind, ChildCall, Parts, SessionId};
 use crate::upstream::http::HttpUpstream;
-use crate::upstream::stdio::{CallKind, ChildCall, Parts, SessionId};
 use crate::upstream::{Bare, Carried, Message, Sender, Upstream, UpstreamKind};
 use crate::wire::http1::write;
 

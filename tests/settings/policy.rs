@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use ringwall::settings::{CommandLine, Inputs, Price, Settings, Source, ToolKind, UpstreamTarget, ValueClass};
+use ringwall::settings::{
+    CommandLine, Inputs, Price, Settings, SocketTransport, Source, ToolKind, UpstreamTarget, ValueClass,
+};
 
 fn policy(text: &str) -> Inputs {
     Inputs { policy: Some((PathBuf::from("ringwall.toml"), text.into())), ..Inputs::default() }
@@ -44,8 +46,36 @@ fn a_policy_s_faults_name_their_place() {
             "upstream.a.max_inflight",
             "did you mean max_in_flight?",
         ),
-        ("ws", "[upstream.a]\nurl = \"ws://a/\"\n", "upstream.a.url", "not supported by this version"),
-        ("tcp", "[upstream.a]\nurl = \"tcp://a:1\"\n", "upstream.a.url", "not supported by this version"),
+        ("a scheme of others", "[upstream.a]\nurl = \"udp://a:1\"\n", "upstream.a.url", "scheme that is not known"),
+        ("another name of tls", "[upstream.a]\nurl = \"tcps://a:1\"\n", "upstream.a.url", "tls://"),
+        ("lines without port", "[upstream.a]\nurl = \"tcp://a\"\n", "upstream.a.url", "has no port"),
+        ("lines with a path", "[upstream.a]\nurl = \"tcp://a:1/mcp\"\n", "upstream.a.url", "path"),
+        (
+            "headers for lines",
+            "[upstream.a]\nurl = \"tls://a:1\"\nheader.X = \"b\"\n",
+            "upstream.a.header",
+            "no headers",
+        ),
+        ("a CA for plain ws", "[upstream.a]\nurl = \"ws://a/\"\nca_file = \"b\"\n", "upstream.a.ca_file", "wss://"),
+        (
+            "a name for plain tcp",
+            "[upstream.a]\nurl = \"tcp://a:1\"\nserver_name = \"b\"\n",
+            "upstream.a.server_name",
+            "tls://",
+        ),
+        ("env for a socket", "[upstream.a]\nurl = \"ws://a/\"\nenv.A = \"b\"\n", "upstream.a.env", "command"),
+        (
+            "instances of HTTP",
+            "[upstream.a]\nurl = \"http://a/\"\nmax_instances = 2\n",
+            "upstream.a.max_instances",
+            "is not for",
+        ),
+        (
+            "a header of the WebSocket handshake",
+            "[upstream.a]\nurl = \"ws://a/\"\nheader.Sec-WebSocket-Protocol = \"b\"\n",
+            "upstream.a.header.Sec-WebSocket-Protocol",
+            "sets itself",
+        ),
         ("neither", "[upstream.a]\n", "upstream.a.url", "is missing"),
         ("both", "[upstream.a]\nurl = \"http://a/\"\ncommand = [\"a\"]\n", "upstream.a.command", "contradicts url"),
         ("an empty command", "[upstream.a]\ncommand = []\n", "upstream.a.command", "not a command"),
@@ -119,6 +149,26 @@ fn a_policy_s_faults_name_their_place() {
         assert_eq!((faults[0].name.as_str(), faults[0].source), (at_fault, Source::Policy), "{name}");
         assert!(faults[0].why.contains(says), "{name}: {}", faults[0]);
     }
+}
+
+#[test]
+fn servers_on_sockets_are_read() {
+    let text = "[upstream.lines]\nurl = \"tls://mcp.internal:9500\"\nca_file = \"ca.pem\"\nserver_name = \"b\"\n\
+                max_instances = 2\n[upstream.ws]\nurl = \"ws://10.0.0.5/mcp?key=hidden\"\nheader.Authorization = \"hidden\"\n";
+    let loaded = Settings::load(&policy(text)).unwrap_or_else(|faults| panic!("{faults}"));
+    let [lines, ws] = loaded.settings.policy.upstreams.as_slice() else { panic!("two upstreams") };
+    let UpstreamTarget::Socket(socket) = &lines.target else { panic!("no socket") };
+    assert_eq!((socket.scheme(), socket.transport, socket.max_instances), ("tls", SocketTransport::Lines, 2));
+    assert_eq!(lines.tls.server_name.as_deref(), Some("b"));
+    let UpstreamTarget::Socket(socket) = &ws.target else { panic!("no socket") };
+    assert_eq!((socket.scheme(), socket.port, socket.path_and_query.as_str()), ("ws", 80, "/mcp?key=hidden"));
+    assert_eq!(ws.headers[0].value.expose(), b"hidden");
+    let shown = |name: &str| loaded.effective.iter().find(|one| one.name == name).unwrap().value_shown.clone();
+    assert_eq!(shown("upstream.lines.url"), "tls://mcp.internal:9500");
+    assert_eq!(shown("upstream.ws.url"), "ws://10.0.0.5/mcp?…");
+    assert!(loaded.effective.iter().all(|one| !one.value_shown.contains("hidden")));
+    let warned = |name: &str| loaded.warnings.iter().any(|warning| warning.name == name);
+    assert!(warned("upstream.ws.header"), "a header that goes in clear to another machine is warned of");
 }
 
 #[test]

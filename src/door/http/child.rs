@@ -10,7 +10,7 @@ use super::{Connection, Flow};
 use crate::bounds;
 use crate::rpc::{Kind, Method};
 use crate::state::events::Outcome;
-use crate::upstream::stdio::{CallHandle, ChildCall, ChildMessage, Gone};
+use crate::upstream::brokered::{CallHandle, ChildCall, ChildMessage, Gone};
 use crate::wire::http1::write;
 use crate::worker::timers::OnExpiry;
 

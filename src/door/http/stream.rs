@@ -14,8 +14,8 @@ use crate::door::session::Session;
 use crate::rpc::{Era, era};
 use crate::state::events::Outcome;
 use crate::upstream::ask::ask;
+use crate::upstream::brokered::{CallKind, ChildCall, ChildMessage};
 use crate::upstream::http::{HttpUpstream, Limits};
-use crate::upstream::stdio::{CallKind, ChildCall, ChildMessage};
 use crate::upstream::{Carried, Outgoing, Sender, UpstreamKind, Upstreams};
 
 /// What a request without a body becomes.

@@ -18,7 +18,7 @@ use crate::upstream::Outgoing;
 use crate::upstream::converse::{Broken, Conversed, Taker, converse};
 use crate::upstream::http::Failure;
 use crate::upstream::route::Fan;
-use crate::upstream::stdio::Gone;
+use crate::upstream::brokered::Gone;
 use crate::wire::sse::read_event;
 
 /// Carries a message to one upstream.

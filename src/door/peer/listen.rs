@@ -9,7 +9,7 @@ use super::Peer;
 use crate::bounds;
 use crate::rpc::Kind;
 use crate::upstream::converse::{Broken, Taker, converse};
-use crate::upstream::stdio::CallKind;
+use crate::upstream::brokered::CallKind;
 use crate::upstream::{Bare, Carried, Outgoing, Sender};
 use crate::worker::timers::OnExpiry;
 

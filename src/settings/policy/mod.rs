@@ -35,9 +35,9 @@ pub struct Upstream {
     pub name: String,
     /// Where it is.
     pub target: UpstreamTarget,
-    /// How its certificate is checked, where the target is https.
+    /// How its certificate is checked, where the target is https, wss or tls.
     pub tls: UpstreamTls,
-    /// Headers put into every call to it. Names are valid HTTP field names, values have no control characters.
+    /// Headers put into every call to it, or into the handshake of a WebSocket. Names are valid HTTP field names, values have no control characters.
     pub headers: Vec<UpstreamHeader>,
     /// Calls in flight at once, whole process, 1–65,536.
     pub max_in_flight: u32,
@@ -58,6 +58,8 @@ pub enum UpstreamTarget {
     Http(HttpTarget),
     /// A command that speaks MCP on its standard input and output.
     Stdio(StdioTarget),
+    /// A server that speaks MCP on a socket of its own.
+    Socket(SocketTarget),
 }
 
 /// A Streamable HTTP endpoint, taken apart.
@@ -73,6 +75,47 @@ pub struct HttpTarget {
     pub path_and_query: String,
     /// What goes into `Host`: the port only if it is not the scheme's own, IPv6 in brackets.
     pub authority: String,
+}
+
+/// `tcp://`, `tls://`, `ws://` or `wss://`, taken apart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SocketTarget {
+    /// What stands between two messages.
+    pub transport: SocketTransport,
+    /// tls or wss rather than tcp or ws.
+    pub tls: bool,
+    /// Lower case; an IPv6 address without its brackets.
+    pub host: String,
+    /// 1–65535.
+    pub port: u16,
+    /// Starts with `/` for WebSocket; empty for lines.
+    pub path_and_query: String,
+    /// What goes into `Host`: the port only if it is not the scheme's own (lines have none), IPv6 in brackets.
+    pub authority: String,
+    /// Shared connections at once, 1–64.
+    pub max_instances: u8,
+}
+
+impl SocketTarget {
+    /// The URL's scheme.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match (self.transport, self.tls) {
+            (SocketTransport::Lines, false) => "tcp",
+            (SocketTransport::Lines, true) => "tls",
+            (SocketTransport::WebSocket, false) => "ws",
+            (SocketTransport::WebSocket, true) => "wss",
+        }
+    }
+}
+
+/// What carries messages on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SocketTransport {
+    /// One JSON-RPC message a line.
+    Lines,
+    /// One JSON-RPC message a text frame (RFC 6455).
+    WebSocket,
 }
 
 /// A command that speaks MCP on its standard input and output.
@@ -102,7 +145,7 @@ impl std::fmt::Debug for EnvValue {
     }
 }
 
-/// How an https upstream's certificate is checked.
+/// How the certificate of an upstream over TLS is checked.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct UpstreamTls {
     /// Certificates to trust instead of the system's, PEM.
@@ -111,7 +154,7 @@ pub struct UpstreamTls {
     pub server_name: Option<String>,
 }
 
-/// A header put into every call to an upstream.
+/// A header put into every call to an upstream, or into its WebSocket handshake.
 #[derive(Clone, PartialEq)]
 pub struct UpstreamHeader {
     /// As written in the policy.

@@ -101,7 +101,10 @@ pub(super) fn header_fault(name: &str, value: &str) -> Option<&'static str> {
     let lower = name.to_ascii_lowercase();
     if name.is_empty() || name.len() > 256 || !name.bytes().all(token) {
         Some("is not a header name")
-    } else if RESERVED_HEADERS.contains(&lower.as_str()) || lower.starts_with("mcp-") {
+    } else if RESERVED_HEADERS.contains(&lower.as_str())
+        || lower.starts_with("mcp-")
+        || lower.starts_with("sec-websocket-")
+    {
         Some("is a header that the gateway sets itself")
     } else if value.len() > 8192
         || value.trim() != value

@@ -9,11 +9,14 @@ use toml::Value;
 use super::fields::{Fields, Report};
 use super::load::Lookup;
 use super::pairs::{header_fault, pairs, variable_fault};
-use super::{EnvValue, StdioTarget, Upstream, UpstreamHeader, UpstreamTarget, UpstreamTls};
+use super::{EnvValue, SocketTransport, StdioTarget, Upstream, UpstreamHeader, UpstreamTarget, UpstreamTls};
 use crate::settings::fault::{clip, clip_url};
 use crate::settings::url;
 
-const URL_ALLOWED: &str = "an http:// or https:// URL, or stdio: and a command";
+const URL_ALLOWED: &str =
+    "an http://, https://, ws:// or wss:// URL, tcp:// or tls:// with host and port, or stdio: and a command";
+const ONLY_COMMAND: &str = "is only for an upstream with a command";
+const ONLY_TLS: &str = "is only for an https://, wss:// or tls:// URL";
 const URL_EXAMPLE: &str = "url = \"http://127.0.0.1:3001/mcp\"";
 const COMMAND_ALLOWED: &str = "a list of words, the first of which is the program";
 const COMMAND_EXAMPLE: &str = "command = [\"npx\", \"-y\", \"@modelcontextprotocol/server-everything\"]";
@@ -66,12 +69,26 @@ pub(super) fn read(
             refuse_foreign(&mut fields, &refused, "is only for an upstream with a URL");
         }
         Some(UpstreamTarget::Http(http)) => {
-            let refused =
-                [("env", !variables.is_empty()), ("cwd", cwd.is_some()), ("max_instances", max_instances.is_some())];
-            refuse_foreign(&mut fields, &refused, "is only for an upstream with a command");
+            let refused = [("env", !variables.is_empty()), ("cwd", cwd.is_some())];
+            refuse_foreign(&mut fields, &refused, ONLY_COMMAND);
+            let why = "is not for an http:// or https:// URL";
+            refuse_foreign(&mut fields, &[("max_instances", max_instances.is_some())], why);
             if !http.tls {
                 let refused = [("ca_file", tls.ca_file.is_some()), ("server_name", tls.server_name.is_some())];
-                refuse_foreign(&mut fields, &refused, "is only for an https:// URL");
+                refuse_foreign(&mut fields, &refused, ONLY_TLS);
+            }
+        }
+        Some(UpstreamTarget::Socket(socket)) => {
+            socket.max_instances = max_instances.unwrap_or(socket.max_instances);
+            let refused = [("env", !variables.is_empty()), ("cwd", cwd.is_some())];
+            refuse_foreign(&mut fields, &refused, ONLY_COMMAND);
+            if socket.transport == SocketTransport::Lines {
+                let why = "is not for lines, which have no headers";
+                refuse_foreign(&mut fields, &[("header", !headers.is_empty())], why);
+            }
+            if !socket.tls {
+                let refused = [("ca_file", tls.ca_file.is_some()), ("server_name", tls.server_name.is_some())];
+                refuse_foreign(&mut fields, &refused, ONLY_TLS);
             }
         }
         None => {}
@@ -136,6 +153,9 @@ pub(super) fn shown(target: &UpstreamTarget) -> String {
             clip_url(&format!("{scheme}://{}{}", http.authority, http.path_and_query))
         }
         UpstreamTarget::Stdio(stdio) => shown_command(&stdio.command),
+        UpstreamTarget::Socket(socket) => {
+            clip_url(&format!("{}://{}{}", socket.scheme(), socket.authority, socket.path_and_query))
+        }
     }
 }
 
@@ -192,11 +212,7 @@ fn parse_url(text: &str) -> Result<UpstreamTarget, String> {
         let words: Vec<_> = command.trim_start_matches("//").split_whitespace().map(str::to_owned).collect();
         return if is_command(&words) { Ok(stdio(words)) } else { Err("names no command".into()) };
     }
-    let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
-    if matches!(scheme.as_deref(), Some("ws" | "wss" | "tcp")) {
-        return Err("ws:// and tcp:// upstreams are not supported by this version".into());
-    }
-    url::http_target(text).map(UpstreamTarget::Http).map_err(str::to_owned)
+    url::upstream_target(text).map_err(str::to_owned)
 }
 
 fn stdio(command: Vec<String>) -> UpstreamTarget {

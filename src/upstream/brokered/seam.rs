@@ -2,53 +2,97 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-/// A stdio upstream, as the settings describe it.
-///
-/// Not `Debug`: the variables may be secrets.
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use zeroize::Zeroizing;
+
+use crate::settings::SocketTarget;
+use crate::state::lifecycle::UpstreamState;
+
+/// An upstream that clients share, as the settings describe it.
 #[derive(Clone)]
 pub struct ChildSpec {
     /// The upstream's name, for logs.
     pub name: String,
+    /// What answers.
+    pub server: Server,
+    /// Most instances (processes, connections) of this upstream at a time, at least 1.
+    pub max_instances: usize,
+    /// Longest message accepted from the server, in bytes.
+    pub max_message_bytes: usize,
+    /// Most legacy sessions at a time.
+    pub max_sessions: usize,
+    /// A legacy session that is not used for this long is forgotten.
+    pub session_idle: Duration,
+    /// An instance without session and call for this long is ended.
+    pub instance_idle: Duration,
+    /// Instances that are kept (and started ahead) although nobody uses them.
+    pub keep_warm: usize,
+    /// Most requests that one instance may have unanswered.
+    pub max_in_flight: usize,
+    /// No two principals share an instance.
+    pub isolate_principals: bool,
+}
+
+/// What answers: a program that is started, or a server that is connected to.
+#[derive(Clone)]
+pub enum Server {
+    /// Each instance is a process.
+    Program(ProgramSpec),
+    /// Each instance is a connection.
+    Socket(SocketSpec),
+}
+
+/// How a server is started. Not `Debug`: the variables may be secrets.
+#[derive(Clone, Default)]
+pub struct ProgramSpec {
     /// Program and arguments. The program is looked up in `PATH` when it holds no `/`.
     pub command: Vec<String>,
     /// Variables added to the few that a child inherits.
     pub env: Vec<(String, String)>,
     /// Working directory; the gateway's own when `None`.
     pub cwd: Option<PathBuf>,
-    /// Most processes of this upstream at a time, at least 1.
-    pub max_instances: usize,
-    /// Longest line accepted from the child, in bytes.
-    pub max_message_bytes: usize,
-    /// Most legacy sessions at a time.
-    pub max_sessions: usize,
-    /// A legacy session that is not used for this long is forgotten.
-    pub session_idle: Duration,
-    /// A process without session and call for this long is ended.
-    pub instance_idle: Duration,
-    /// Processes that are kept (and started ahead) although nobody uses them.
-    pub keep_warm: usize,
-    /// Most requests that one process may have unanswered.
-    pub max_in_flight: usize,
-    /// No two principals share a process.
-    pub isolate_principals: bool,
+}
+
+/// How a server is connected to. Not `Debug`: the fields may be secrets.
+#[derive(Clone)]
+pub struct SocketSpec {
+    /// Where it is, and what is spoken there.
+    pub target: SocketTarget,
+    /// Where its name leads at present: the control plane resolves it.
+    pub upstream: Arc<UpstreamState>,
+    /// How it is spoken to over TLS, and the name to expect in its certificate.
+    pub tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+    /// Header lines put into the WebSocket handshake, each with its line end.
+    pub fields: Zeroizing<Vec<u8>>,
+    /// Time until a connection must stand, its handshakes included.
+    pub connect_timeout: Duration,
 }
 
 impl ChildSpec {
-    /// A spec with the default bounds.
+    /// A program with the default bounds.
     pub fn new(name: impl Into<String>, command: Vec<String>) -> Self {
+        Self::with(name, Server::Program(ProgramSpec { command, ..ProgramSpec::default() }), 1)
+    }
+
+    /// A server on a socket, with the default bounds. It is connected to when the first call is there, not before.
+    pub fn socket(name: impl Into<String>, socket: SocketSpec) -> Self {
+        Self::with(name, Server::Socket(socket), 0)
+    }
+
+    fn with(name: impl Into<String>, server: Server, keep_warm: usize) -> Self {
         Self {
             name: name.into(),
-            command,
-            env: Vec::new(),
-            cwd: None,
+            server,
             max_instances: 4,
             max_message_bytes: 16 << 20,
             max_sessions: 4096,
             session_idle: Duration::from_secs(30 * 60),
             instance_idle: Duration::from_secs(60),
-            keep_warm: 1,
+            keep_warm,
             max_in_flight: 1024,
             isolate_principals: false,
         }

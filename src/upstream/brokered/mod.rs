@@ -37,5 +37,8 @@ mod upkeep;
 mod tests;
 
 pub use handle::{CallHandle, ChildCounters, ChildState, ChildrenHandle};
-pub use seam::{Busy, CallKind, ChildCall, ChildMessage, ChildSpec, Gone, Parts, SessionId, SpawnFault};
+pub use seam::{
+    Busy, CallKind, ChildCall, ChildMessage, ChildSpec, Gone, Parts, ProgramSpec, Server, SessionId, SocketSpec,
+    SpawnFault,
+};
 pub use thread::spawn;

@@ -13,7 +13,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::broker::Broker;
 use super::handle::{ChildrenHandle, Inlets, Vitals};
 use super::process::launch;
-use super::seam::{ChildMessage, ChildSpec, Gone};
+use super::seam::{ChildMessage, ChildSpec, Gone, Server, SpawnFault};
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -86,7 +86,10 @@ async fn run(specs: Vec<(ChildSpec, Arc<Vitals>)>, mut inlets: Inlets) {
 fn broker(spec: ChildSpec, vitals: Arc<Vitals>, alive: &Rc<()>) -> Rc<RefCell<Broker>> {
     Rc::new_cyclic(|weak| {
         let (weak, alive, launched) = (weak.clone(), Rc::clone(alive), spec.clone());
-        let start = Box::new(move |no| launch(&launched, no, weak.clone(), Rc::clone(&alive)));
+        let start = Box::new(move |no| match &launched.server {
+            Server::Program(program) => launch(&launched, program, no, weak.clone(), Rc::clone(&alive)),
+            Server::Socket(_) => Err(SpawnFault::Other),
+        });
         RefCell::new(Broker::new(spec, vitals, start, Instant::now()))
     })
 }

@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use super::broker::Broker;
 use super::instance::{StdinOutlet, StdinQueue};
 use super::lines::{Line, Lines};
-use super::seam::{ChildSpec, SpawnFault};
+use super::seam::{ChildSpec, ProgramSpec, SpawnFault};
 use super::stderr::log_stderr;
 use crate::sys::child::{ExitFd, die_with_parent};
 
@@ -42,12 +42,13 @@ const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TERM", 
 /// Starts child `no` of `broker` and the tasks around it. Must be called on the children thread. `alive` is held until the process is gone.
 pub(super) fn launch(
     spec: &ChildSpec,
+    program: &ProgramSpec,
     no: u64,
     broker: Weak<RefCell<Broker>>,
     alive: Rc<()>,
 ) -> Result<StdinQueue, SpawnFault> {
-    let mut child = start(spec).map_err(|(fault, error)| {
-        let command = spec.command.first().map(String::as_str).unwrap_or_default();
+    let mut child = start(program).map_err(|(fault, error)| {
+        let command = program.command.first().map(String::as_str).unwrap_or_default();
         tracing::error!(upstream = %spec.name, command, %error, "the server cannot be started: {fault}");
         fault
     })?;
@@ -68,13 +69,13 @@ pub(super) fn launch(
 }
 
 /// The variables of a child.
-fn environment(spec: &ChildSpec) -> Vec<(OsString, OsString)> {
+fn environment(spec: &ProgramSpec) -> Vec<(OsString, OsString)> {
     let inherited = INHERITED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
     let own = spec.env.iter().map(|(name, value)| (name.into(), value.into()));
     inherited.chain(own).collect()
 }
 
-fn start(spec: &ChildSpec) -> Result<Child, (SpawnFault, io::Error)> {
+fn start(spec: &ProgramSpec) -> Result<Child, (SpawnFault, io::Error)> {
     let Some((program, arguments)) = spec.command.split_first() else {
         return Err((SpawnFault::Empty, io::ErrorKind::InvalidInput.into()));
     };
