@@ -17,6 +17,7 @@ use super::{Client, PATIENCE, TOKEN, until};
 pub(crate) struct Gateway {
     child: Child,
     pub(crate) bridge: SocketAddr,
+    pub(crate) tcp: SocketAddr,
     pub(crate) health: SocketAddr,
     pub(crate) admin: SocketAddr,
     folder: tempfile::TempDir,
@@ -53,6 +54,7 @@ impl Gateway {
             ("MCP_HEALTH_PORT", "0"),
             ("ADMIN_PORT", "0"),
             ("WS_AUTH_TOKEN", TOKEN),
+            ("TCP_AUTH_TOKEN", TOKEN),
             ("MCP_LOG_LEVEL", "info"),
             // What is tested here is not how often one may ask.
             ("RATE_LIMIT_ENABLED", "false"),
@@ -79,8 +81,8 @@ impl Gateway {
             Ok(address) => address,
             Err(_) => panic!("the gateway did not start: {}", log.lock().unwrap()),
         };
-        let (bridge, health, admin) = (address("mcp"), address("health"), address("admin"));
-        Self { child, bridge, health, admin, folder, log }
+        let (bridge, tcp, health, admin) = (address("mcp"), address("tcp"), address("health"), address("admin"));
+        Self { child, bridge, tcp, health, admin, folder, log }
     }
 
     /// Waits until an upstream is known to be reachable.
@@ -190,9 +192,10 @@ fn announced(stdout: impl Read + Send + 'static, log: &Arc<Mutex<String>>) -> Re
     let log = Arc::clone(log);
     std::thread::spawn(move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            if let Some((_, url)) = line.split_once("http://")
-                && line.starts_with("  ")
-                && let Ok(address) = url.split('/').next().unwrap_or_default().parse()
+            let shown = line.split_once("http://").map(|(_, url)| url.split('/').next().unwrap_or_default());
+            if line.starts_with("  ")
+                && let Some(text) = shown.or_else(|| Some(line.strip_prefix("  tcp")?.trim()))
+                && let Ok(address) = text.parse()
             {
                 let _ = sender.send(address);
             }
