@@ -4,6 +4,7 @@
 //!   helpers that write both.
 //! - [`sse`]: server-sent events, split into complete raw events.
 //! - [`lines`]: bounded lines, for stdio and TCP.
+//! - [`websocket`]: RFC 6455 frames and upgrades, as server and as client.
 //!
 //! Every parser answers with [`Span`]s into the caller's buffer, so nothing is copied, and every parser is bounded:
 //! the limit stands in its constructor or in a constant beside it.
@@ -21,5 +22,6 @@
 pub mod http1;
 pub mod lines;
 pub mod sse;
+pub mod websocket;
 
 pub use crate::span::Span;

@@ -28,7 +28,7 @@ pub(super) fn follows_crlf(buf: &[u8], line_start: usize) -> bool {
 
 /// Where `part`, a piece of `buf`, lies in it. A piece of something else gives a span out of range or, when empty, `0..0`.
 #[inline]
-pub(super) fn span_in(buf: &[u8], part: &[u8]) -> Span {
+pub(in super::super) fn span_in(buf: &[u8], part: &[u8]) -> Span {
     if part.is_empty() {
         return Span::default();
     }
@@ -42,7 +42,7 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// `value` without the SP and HTAB around it.
-pub(super) fn trim_blanks(mut value: &[u8]) -> &[u8] {
+pub(in super::super) fn trim_blanks(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
@@ -51,7 +51,7 @@ pub(super) fn trim_blanks(mut value: &[u8]) -> &[u8] {
 
 /// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
 #[inline]
-pub(super) fn is_token_byte(byte: u8) -> bool {
+pub(in super::super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

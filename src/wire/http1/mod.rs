@@ -18,6 +18,7 @@ pub mod write;
 
 use super::Span;
 pub use head::list_members;
+pub(super) use head::{is_token_byte, span_in, trim_blanks};
 
 /// Most bytes of a head, from the first byte of its first line to the end of its last empty line.
 pub const MAX_HEAD_BYTES: usize = 16 * 1024;
@@ -48,7 +49,7 @@ pub enum Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{status}: {reason}")]
 pub struct Reject {
-    /// The HTTP status to answer with: 400, 413, 414, 417, 501 or 505.
+    /// The HTTP status to answer with: 400, 413, 414, 417, 501 or 505; 405 and 426 from `wire::websocket`.
     pub status: u16,
     /// What is wrong and where, in a few words. Never the offending value.
     pub reason: &'static str,

@@ -59,7 +59,7 @@ pub enum Content {
 pub struct ResponseHead {
     /// Bytes of the head, interim (1xx) heads before it included: the body starts here.
     pub len: u32,
-    /// The status, 200 to 599.
+    /// The status, 200 to 599; 101 from [`parse_switch`] alone.
     pub status: u16,
     /// The version.
     pub version: Version,
@@ -79,6 +79,16 @@ pub struct ResponseHead {
     pub mcp_session_id: Option<Span>,
     /// All fields.
     pub fields: Fields,
+}
+
+impl ResponseHead {
+    /// The values of all fields called `name` (any case), in order.
+    pub fn values<'h, 'b: 'h>(&'h self, buf: &'b [u8], name: &'h [u8]) -> impl Iterator<Item = &'b [u8]> + 'h {
+        self.fields
+            .iter()
+            .filter(move |field| field.name.of(buf).eq_ignore_ascii_case(name))
+            .map(move |field| field.value.of(buf))
+    }
 }
 
 impl Default for ResponseHead {
@@ -110,6 +120,26 @@ pub fn parse_response(
     to_head: bool,
     head: &mut ResponseHead,
 ) -> Result<Progress, BadUpstream> {
+    parse(buf, from, Asked { to_head, to_switch: false }, head)
+}
+
+/// The same for a request that asked for `Upgrade`: a 101 is complete, without a body, and what stands behind it is in
+/// the other protocol (RFC 9110 §7.8). To any other status nothing is special.
+///
+/// # Errors
+/// [`BadUpstream`].
+pub fn parse_switch(buf: &[u8], from: usize, head: &mut ResponseHead) -> Result<Progress, BadUpstream> {
+    parse(buf, from, Asked { to_head: false, to_switch: true }, head)
+}
+
+/// What of the request decides how its response is read.
+#[derive(Clone, Copy)]
+struct Asked {
+    to_head: bool,
+    to_switch: bool,
+}
+
+fn parse(buf: &[u8], from: usize, asked: Asked, head: &mut ResponseHead) -> Result<Progress, BadUpstream> {
     let window = buf.get(..MAX_HEAD_BYTES).unwrap_or(buf);
     let partial = || {
         if window.len() < MAX_HEAD_BYTES { Ok(Progress::Partial) } else { Err(BadUpstream::HeadTooLarge) }
@@ -142,12 +172,16 @@ pub fn parse_response(
         head.status = parsed.code.unwrap_or_default();
         let seen = read_fields(raw, start, parsed.headers, head)?;
         match head.status {
-            101 => return Err(BadUpstream::Switch),
+            101 if !asked.to_switch => return Err(BadUpstream::Switch),
             100..=199 if seen.content_length.is_some() || seen.transfer_encoding.is_some() => {
                 return Err(BadUpstream::Framing("interim answer with a body"));
             }
+            101 => {
+                (head.framing, head.content_length, head.keep_alive) = (Framing::Length(0), None, false);
+                return Ok(Progress::Complete);
+            }
             100..=199 => start = end,
-            200..=599 => return frame(raw, to_head, &seen, head).map(|()| Progress::Complete),
+            200..=599 => return frame(raw, asked.to_head, &seen, head).map(|()| Progress::Complete),
             _ => return Err(BadUpstream::Head("status out of range")),
         }
     }
