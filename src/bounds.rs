@@ -21,9 +21,24 @@ pub const MAX_INSPECTED_ANSWER_BYTES: usize = 256 * 1024;
 /// the pool notices by itself.
 pub const UPSTREAM_IDLE_MS: u64 = 55_000;
 
-/// A pooled connection is not used again before it has rested for this long: time for a server that closes after its answer
-/// without saying so. At 10,000 calls a second a worker, 50 connections rest at any time; the pool holds 64.
+/// A pooled connection rests for this long before it is used again: time for a server that closes after its answer
+/// without saying so.
 pub const UPSTREAM_REST_NS: u64 = 5_000_000;
+
+/// How long it rests while it is not known whether its upstream closes after so many answers. A busy server may lose its core between its
+/// answer and its close for some 10 ms.
+pub const UPSTREAM_TRIAL_NS: u64 = 50_000_000;
+
+/// When connections of an upstream have been seen to live on after this many answers, it is taken for one that does not close
+/// without saying so. Servers that count, count to 100 or 1,000.
+pub const UPSTREAM_PROOF: u32 = 1_024;
+
+/// A connection that is found closed when it was idle for less than this was closed out of the blue: idle times are longer, and
+/// the pools are swept every second.
+pub const UPSTREAM_SUDDEN_NS: u64 = 2_000_000_000;
+
+/// How long an upstream that closes out of the blue is not trusted again.
+pub const UPSTREAM_DOUBT_NS: u64 = 60_000_000_000;
 
 /// A call that has no answer after this is watched for a client that goes away. Before that, watching costs more than it
 /// could save.

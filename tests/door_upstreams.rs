@@ -10,13 +10,15 @@
 mod blackbox;
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use blackbox::{Gateway, Next, Nobody, Upstream, answer, call, modern, post, result};
 
-/// 2,000 calls through 8 connections; the upstream's ids are counted.
-fn none_lost_none_doubled(upstream: &Upstream, gateway: &Gateway) {
-    const CLIENTS: usize = 8;
-    const CALLS: usize = 250;
+const CLIENTS: usize = 8;
+const CALLS: usize = 250;
+
+/// 2,000 calls through 8 connections.
+fn race(gateway: &Gateway) {
     std::thread::scope(|scope| {
         for client_number in 0..CLIENTS {
             scope.spawn(move || {
@@ -30,6 +32,11 @@ fn none_lost_none_doubled(upstream: &Upstream, gateway: &Gateway) {
             });
         }
     });
+}
+
+/// 2,000 calls; the upstream's ids are counted.
+fn none_lost_none_doubled(upstream: &Upstream, gateway: &Gateway) {
+    race(gateway);
     let mut seen: HashMap<String, usize> = HashMap::new();
     for request in upstream.requests() {
         *seen.entry(request.id()).or_default() += 1;
@@ -51,6 +58,41 @@ fn an_upstream_that_closes_kept_alive_connections_costs_no_call_and_doubles_none
         none_lost_none_doubled(&upstream, &gateway);
         gateway.unharmed();
     }
+}
+
+#[test]
+fn nor_where_the_pool_is_used_to_its_limit() {
+    for (every, max_idle) in [(1, 1), (2, 2), (7, 4), (100, 4)] {
+        let upstream = Upstream::start(move |request, conversation| {
+            conversation.echo(request);
+            if conversation.count >= every { Next::Close } else { Next::Keep }
+        });
+        let policy =
+            format!("[upstream.only]\nurl = \"http://{}/mcp\"\nmax_idle_connections = {max_idle}\n", upstream.address);
+        let gateway = Gateway::with_policy(&[("WORKERS", "1")], &policy);
+        none_lost_none_doubled(&upstream, &gateway);
+        gateway.unharmed();
+    }
+}
+
+#[test]
+fn an_upstream_that_keeps_its_connections_is_not_connected_to_all_the_time() {
+    let upstream = Upstream::start(|request, conversation| conversation.echo(request));
+    let policy = format!("[upstream.only]\nurl = \"http://{}/mcp\"\nmax_idle_connections = 8\n", upstream.address);
+    let gateway = Gateway::with_policy(&[("WORKERS", "1")], &policy);
+    // Eight calls at a time over a pool of eight. Each 50 ms that a connection rests prove one more answer; until then some
+    // more are opened.
+    let start = Instant::now();
+    loop {
+        let before = gateway.metric("ringwall_upstream_connects_total");
+        race(&gateway);
+        let opened = gateway.metric("ringwall_upstream_connects_total") - before;
+        if opened < 100.0 {
+            break;
+        }
+        assert!(start.elapsed() < blackbox::PATIENCE, "{opened} connections for 2,000 calls");
+    }
+    gateway.unharmed();
 }
 
 #[test]

@@ -9,11 +9,12 @@ use std::rc::Rc;
 use monoio::net::TcpStream;
 
 use super::Admitted;
-use super::peer::{Arrived, End, Framing, Next, Peer, Wire, serve};
+use super::peer::{Arrived, End, Next, Peer, Wire, serve};
 use crate::guard::Denial;
 use crate::state::lifecycle::Door;
 use crate::wire::lines::LineSplitter;
 use crate::worker::Worker;
+use crate::worker::framing::Framing;
 
 /// Serves one client. `received` is what has been read of its stream already.
 pub(super) fn arrive(worker: &Rc<Worker>, tcp: TcpStream, address: SocketAddr, received: Vec<u8>, admitted: Admitted) {

@@ -146,6 +146,14 @@ impl Fault {
             Self::NotStringOrNumber => "a string or a number is required",
         }
     }
+
+    /// What is wrong with it, where that is not plain to see; stands behind the place.
+    const fn why(self) -> &'static str {
+        match self {
+            Self::DuplicateKey => ": JSON readers disagree on which one counts",
+            _ => "",
+        }
+    }
 }
 
 /// A message that was refused for its shape. HTTP answers it with status 400.
@@ -238,7 +246,7 @@ impl fmt::Display for Malformed {
         } else if self.at > 0 || self.fault == Fault::Syntax {
             write!(f, " at byte {}", self.at)?;
         }
-        Ok(())
+        f.write_str(self.fault.why())
     }
 }
 
@@ -254,7 +262,10 @@ mod tests {
         let mut fault = Malformed::new(Fault::DuplicateKey, 9);
         fault.push_token("a/b~c\n\u{202e}");
         assert_eq!(fault.pointer.as_str(), "/a~1b~0c??");
-        assert_eq!(fault.to_string(), "Invalid request: duplicate key at /a~1b~0c??, byte 9");
+        assert_eq!(
+            fault.to_string(),
+            "Invalid request: duplicate key at /a~1b~0c??, byte 9: JSON readers disagree on which one counts"
+        );
         for len in 0..200 {
             let mut fault = Malformed::new(Fault::DuplicateKey, 9);
             for _ in 0..5 {

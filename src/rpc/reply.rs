@@ -228,7 +228,10 @@ mod tests {
         let (_, value) = parsed(&out);
         assert_eq!(value["id"], "q1");
         assert_eq!(value["error"]["code"], -32600);
-        assert_eq!(value["error"]["message"], "Invalid request: duplicate key at /params/arguments, byte 97");
+        assert_eq!(
+            value["error"]["message"],
+            "Invalid request: duplicate key at /params/arguments, byte 97: JSON readers disagree on which one counts"
+        );
     }
 
     #[test]

@@ -5,8 +5,8 @@
 use std::pin::pin;
 use std::rc::Rc;
 
-use super::http::{Answer, Failure, HttpUpstream, Limits, body_decoder};
 use super::brokered::{ChildCall, ChildMessage, Gone};
+use super::http::{Answer, Failure, HttpUpstream, Limits, body_decoder};
 use super::{Outgoing, UpstreamKind};
 use crate::wire::http1::response::{BadUpstream, Content};
 use crate::wire::sse::{Splitter, read_event};

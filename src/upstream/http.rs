@@ -1,21 +1,17 @@
 //! Streamable HTTP upstreams: one exchange over a pooled connection.
 //!
-//! Connections are pooled per worker. Of those that have rested for [`bounds::UPSTREAM_REST_NS`] the latest is used, so that
-//! the busy ones stay warm and what is not needed ages out.
+//! Connections are pooled per worker ([`super::pool`]).
 //!
 //! **A kept-alive connection that the upstream closes costs no call and doubles none.** Servers close kept-alive connections as
 //! they please, and the close can cross our request on the wire. Sending a `tools/call` again could run it twice; not sending it
 //! again would lose it. What decides is whether the upstream's kernel ever took the request: a socket that is already closed
 //! answers data with a reset and acknowledges nothing. So a request is sent again, on a fresh connection, only when the
 //! failed one had been used before, no byte of an answer came, and TCP says that no byte of the request was
-//! acknowledged. In every other case the caller is told that the outcome is unknown. An upstream that announces how long it keeps idle connections (`Keep-Alive: timeout=N`) is believed.
-//!
-//! One race is left: a server that closes right after its answer, without announcing it, while our next request already lies unread
-//! in its kernel, which has acknowledged it. Nobody could tell that from a call that was carried out. So a connection rests
-//! after an answer before it is used again: long enough for such a close to arrive and be seen.
+//! acknowledged. In every other case the caller is told that the outcome is unknown. An upstream that announces how long it
+//! keeps idle connections (`Keep-Alive: timeout=N`) is believed. Against a server that closes right after an answer, without
+//! a word, while our next request lies acknowledged and unread in its kernel, the pool lets connections rest.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,6 +20,7 @@ use monoio::net::TcpStream;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::pool::Pool;
 use super::tls::TlsStream;
 use crate::bounds;
 use crate::settings::{self, policy::HttpTarget};
@@ -78,20 +75,12 @@ pub(crate) struct HttpUpstream {
     server_name: String,
     connect_timeout_ms: u64,
     call_timeout_ms: u64,
-    max_idle: usize,
     max_in_flight: u32,
     in_flight: Cell<u32>,
-    idle: RefCell<VecDeque<Idle>>,
+    idle: RefCell<Pool<Connection>>,
     /// How long a connection may be idle: the shortest time that the upstream has announced, with a second to spare. Kept for
     /// all connections, since not all answers announce it: Node's do, but for event streams.
     idle_limit_ms: Cell<u64>,
-}
-
-/// A connection that waits for its next use; the pool holds them in the order in which they came back.
-struct Idle {
-    connection: Connection,
-    since_ms: u64,
-    since_ns: u64,
 }
 
 /// One connection to an upstream, and what has been received over it and not used.
@@ -100,7 +89,7 @@ pub(crate) struct Connection {
     deadline: Deadline,
     pub(crate) stream: Stream,
     pub(crate) buf: Vec<u8>,
-    answered: bool,
+    answers: u32,
 }
 
 /// The head of an answer, reduced to what the relay needs.
@@ -160,10 +149,9 @@ impl HttpUpstream {
             target,
             connect_timeout_ms: crate::worker::millis(settings.connect_timeout),
             call_timeout_ms: crate::worker::millis(settings.call_timeout),
-            max_idle: settings.max_idle_connections as usize,
             max_in_flight: share,
             in_flight: Cell::new(0),
-            idle: RefCell::new(VecDeque::new()),
+            idle: RefCell::new(Pool::new(settings.max_idle_connections as usize)),
             idle_limit_ms: Cell::new(bounds::UPSTREAM_IDLE_MS),
         }
     }
@@ -213,7 +201,8 @@ impl HttpUpstream {
                             Err(bad) => return (Err(bad.into()), request),
                         }
                         let head = &scratch.response;
-                        let first = !std::mem::replace(&mut connection.answered, true);
+                        let first = connection.answers == 0;
+                        connection.answers = connection.answers.saturating_add(1);
                         let limit_ms = self.idle_limit_ms.get();
                         if (first || limit_ms == bounds::UPSTREAM_IDLE_MS)
                             && let Some(seconds) = announced_idle_s(head, &connection.buf)
@@ -233,9 +222,11 @@ impl HttpUpstream {
                     let answer = Answer { head, connection, body_at, in_flight: Some(in_flight) };
                     return (Ok(answer), request);
                 }
-                Err(Failure::Broken)
-                    if reused && connection.buf.is_empty() && never_taken(&connection.stream, sent_before) =>
-                {
+                Err(Failure::Broken) if reused && connection.buf.is_empty() => {
+                    self.idle.borrow_mut().doubt(worker.now_ns());
+                    if !never_taken(&connection.stream, sent_before) {
+                        return (Err(Failure::Broken), request);
+                    }
                     worker.metrics.upstream_retries.inc();
                     fresh = true;
                 }
@@ -283,13 +274,12 @@ impl HttpUpstream {
 
     /// A connection to send on: an idle one that is still open, else a new one. The flag says which.
     async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Connection, bool), Failure> {
-        let now_ns = worker.now_ns();
-        while let Some(idle) = if fresh { None } else { self.next_idle(now_ns) } {
-            let is_fresh = worker.timers.now_ms().saturating_sub(idle.since_ms) < self.idle_limit_ms.get();
-            // Bytes that nobody asked for are as bad as an end: the next answer would be theirs.
-            if is_fresh && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet {
+        if !fresh {
+            let others = self.in_flight.get().saturating_sub(1) as usize;
+            let idle = self.idle.borrow_mut().take(worker.now_ns(), self.idle_limit_ns(), others, Connection::is_quiet);
+            if let Some(connection) = idle {
                 worker.metrics.upstream_reuses.inc();
-                return Ok((idle.connection, true));
+                return Ok((connection, true));
             }
         }
         let connection = self.connect(worker).await?;
@@ -297,16 +287,8 @@ impl HttpUpstream {
         Ok((connection, false))
     }
 
-    /// The latest of the connections that have rested. A full pool gives its oldest without: it turns over so fast that more
-    /// connections would not rest longer.
-    fn next_idle(&self, now_ns: u64) -> Option<Idle> {
-        let mut idle = self.idle.borrow_mut();
-        let rested = idle.partition_point(|one| now_ns.saturating_sub(one.since_ns) >= bounds::UPSTREAM_REST_NS);
-        match rested.checked_sub(1) {
-            Some(latest) => idle.remove(latest),
-            None if !idle.is_empty() && idle.len() >= self.max_idle => idle.pop_front(),
-            None => None,
-        }
+    fn idle_limit_ns(&self) -> u64 {
+        self.idle_limit_ms.get().saturating_mul(1_000_000)
     }
 
     async fn connect(&self, worker: &Worker) -> Result<Connection, Failure> {
@@ -343,7 +325,7 @@ impl HttpUpstream {
                 Stream::Tls(Box::new(TlsStream::connect(tcp, config.clone(), name).await?))
             }
         };
-        Ok(Connection { deadline, stream, buf: Vec::new(), answered: false })
+        Ok(Connection { deadline, stream, buf: Vec::new(), answers: 0 })
     }
 
     /// Takes a connection back whose answer has been read to its end, with nothing behind it.
@@ -352,22 +334,23 @@ impl HttpUpstream {
         connection.buf.clear();
         // An idle connection keeps its small buffer: it is one of at most `max_idle`.
         connection.buf.shrink_to(bounds::READ_BUFFER_BYTES);
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < self.max_idle {
-            idle.push_back(Idle { connection, since_ms: worker.timers.now_ms(), since_ns: worker.now_ns() });
-        }
+        let answers = connection.answers;
+        self.idle.borrow_mut().put(connection, answers, worker.now_ns());
     }
 
     /// Closes connections that have been idle for long or that the upstream has closed; called from the worker's tick.
     pub(crate) fn sweep(&self, now_ms: u64) {
-        self.idle.borrow_mut().retain(|idle| {
-            now_ms.saturating_sub(idle.since_ms) < self.idle_limit_ms.get()
-                && socket::peek(idle.connection.stream.fd()) == socket::Look::Quiet
-        });
+        let now_ns = now_ms.saturating_mul(1_000_000);
+        self.idle.borrow_mut().sweep(now_ns, self.idle_limit_ns(), Connection::is_quiet);
     }
 }
 
 impl Connection {
+    /// Open, and nothing to read: bytes that nobody asked for are as bad as an end, the next answer would be theirs.
+    fn is_quiet(&self) -> bool {
+        socket::peek(self.stream.fd()) == socket::Look::Quiet
+    }
+
     /// Sets the time of the next wait. A deadline that has fallen due stays so: it has ended the connection.
     pub(crate) fn set_deadline(&self, after_ms: Option<u64>) {
         match after_ms {

@@ -1,6 +1,6 @@
 //! Bytes out: the servers behind the gateway, and which of them a message goes to.
 //!
-//! - [`http`]: Streamable HTTP, one exchange over a pooled connection; [`tls`] below it.
+//! - [`http`]: Streamable HTTP, one exchange over a pooled connection ([`pool`]); [`tls`] below it.
 //! - [`brokered`]: servers that clients share, on a thread of their own.
 //! - [`route`]: which upstream a message is for.
 //! - [`outgoing`]: the bytes that go there.
@@ -12,6 +12,7 @@ pub(crate) mod converse;
 pub(crate) mod http;
 pub(crate) mod merge;
 pub(crate) mod outgoing;
+pub(crate) mod pool;
 pub(crate) mod route;
 pub mod tls;
 

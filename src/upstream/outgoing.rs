@@ -100,20 +100,8 @@ impl Upstream {
         }
     }
 
-    /// A request without a body (GET, DELETE).
+    /// A request without a body (GET, DELETE); `last_event_id`, the upstream's own, stands in place of the client's.
     pub(crate) fn bodiless(
-        &self,
-        method: &[u8],
-        kind: CallKind,
-        carried: Carried<'_>,
-        session: Option<&Session>,
-        sender: Sender<'_>,
-    ) -> Result<Outgoing, Unsendable> {
-        self.bodiless_resumed(method, kind, carried, session, sender, None)
-    }
-
-    /// Likewise, with the upstream's own `Last-Event-ID` in place of the client's.
-    pub(crate) fn bodiless_resumed(
         &self,
         method: &[u8],
         kind: CallKind,

@@ -7,7 +7,10 @@
 //! The tick ([`timers::TICK_MS`]) is the worker's pulse: it turns the timer wheel, picks up snapshots, notices that the process is
 //! draining, and sweeps pools. Nothing else in a worker polls.
 
+pub(crate) mod framing;
 pub(crate) mod open;
+pub(crate) mod outbox;
+pub(crate) mod receiver;
 pub(crate) mod runtime;
 pub(crate) mod stream;
 pub(crate) mod timers;

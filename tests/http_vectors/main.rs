@@ -9,6 +9,8 @@
 mod desync;
 mod llhttp;
 mod probe;
+#[path = "../support/undisputed.rs"]
+mod undisputed;
 
 use std::path::PathBuf;
 

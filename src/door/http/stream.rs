@@ -114,7 +114,7 @@ impl Connection {
             self.answer_rpc(&call, 503, -32603, "No upstream is configured");
             return Bodiless::Answered;
         };
-        match upstream.bodiless(method, kind, carried, session, Sender::Principal(&request.principal)) {
+        match upstream.bodiless(method, kind, carried, session, Sender::Principal(&request.principal), None) {
             Ok(Outgoing::Http(bytes)) => match &upstream.kind {
                 UpstreamKind::Http(http) => Bodiless::Http(call, Rc::clone(http), bytes),
                 UpstreamKind::Child(_) => Bodiless::Answered,
@@ -233,7 +233,7 @@ fn several(
         }
         let own_id = resumed.flatten().map(|(_, own)| own);
         let sender = Sender::Principal(&request.principal);
-        if let Ok(outgoing) = upstream.bodiless_resumed(method, kind, carried, session, sender, own_id) {
+        if let Ok(outgoing) = upstream.bodiless(method, kind, carried, session, sender, own_id) {
             several.push((index, outgoing));
         }
     }

@@ -15,10 +15,10 @@ use crate::rpc::reply::{self, EchoId};
 use crate::rpc::{Envelope, Kind, Method, Parser, Revision, scan};
 use crate::state::events::Outcome;
 use crate::upstream::Outgoing;
+use crate::upstream::brokered::Gone;
 use crate::upstream::converse::{Broken, Conversed, Taker, converse};
 use crate::upstream::http::Failure;
 use crate::upstream::route::Fan;
-use crate::upstream::brokered::Gone;
 use crate::wire::sse::read_event;
 
 /// Carries a message to one upstream.

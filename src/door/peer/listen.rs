@@ -8,8 +8,8 @@ use std::task::Poll;
 use super::Peer;
 use crate::bounds;
 use crate::rpc::Kind;
-use crate::upstream::converse::{Broken, Taker, converse};
 use crate::upstream::brokered::CallKind;
+use crate::upstream::converse::{Broken, Taker, converse};
 use crate::upstream::{Bare, Carried, Outgoing, Sender};
 use crate::worker::timers::OnExpiry;
 
@@ -52,7 +52,7 @@ impl Peer {
         session.parts()?.part(upstream.tag).filter(|id| !id.is_empty())?;
         let carried = Carried::Bare(Bare { version: session.version(), method: None, name: None });
         let sender = Sender::Tag(session.tag());
-        upstream.bodiless_resumed(method, kind, carried, session.parts(), sender, last_event_id).ok()
+        upstream.bodiless(method, kind, carried, session.parts(), sender, last_event_id).ok()
     }
 
     /// Ready when the client has gone. Safe to drop.

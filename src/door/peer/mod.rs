@@ -8,16 +8,13 @@
 //! - [`carry`]: a message on its way through an upstream over HTTP or a broker, and what comes back;
 //! - [`listen`]: what servers say by themselves;
 //! - [`answer`]: the gateway's own answers;
-//! - [`receiver`], [`outbox`], [`framing`], [`calls`]: bytes in, bytes out, what is in flight.
+//! - [`serve`], [`calls`]: a connection's life, and what is in flight on it.
 
 mod answer;
 mod calls;
 mod carry;
-mod framing;
 mod listen;
 mod message;
-mod outbox;
-mod receiver;
 mod serve;
 mod session;
 
@@ -31,11 +28,9 @@ use crate::guard::{Denial, Principal};
 use crate::state::events::{Event, EventKind};
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::worker::Worker;
+use crate::worker::outbox::Outbox;
 
-pub(crate) use framing::Framing;
 pub(crate) use message::Next;
-pub(crate) use outbox::Outbox;
-use receiver::{Received, Receiver};
 pub(crate) use serve::{Arrived, End, Wire, serve};
 
 use calls::{CallKey, Calls};

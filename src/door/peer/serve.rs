@@ -8,7 +8,7 @@ use std::rc::Rc;
 use monoio::io::Splitable;
 use monoio::net::TcpStream;
 
-use super::{Framing, Outbox, Peer, Received, Receiver};
+use super::Peer;
 use crate::bounds;
 use crate::door::Admitted;
 use crate::guard::Principal;
@@ -16,7 +16,10 @@ use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
 use crate::sys::socket::{self, Half, Look};
 use crate::worker::Worker;
+use crate::worker::framing::Framing;
 use crate::worker::open::OpenConnection;
+use crate::worker::outbox::Outbox;
+use crate::worker::receiver::{Received, Receiver};
 use crate::worker::timers::{Deadline, OnExpiry};
 
 /// Why a connection ends.
@@ -82,7 +85,8 @@ pub(crate) fn serve<W: Wire + 'static>(worker: Rc<Worker>, door: Door, framing: 
     let (deadline, open) = (worker.timers.deadline(fd), worker.open.enter(fd));
     let (read, write) = arrived.tcp.into_split();
     let max_bytes = worker.limits.get().max_buffer_bytes;
-    let outbox = Outbox::new(worker.clone(), door, fd, framing, write, max_bytes);
+    let outbox = Outbox::new(worker.clone(), Some(door), framing, max_bytes);
+    outbox.open(fd, write);
     let served = Served {
         deadline,
         open,
@@ -124,7 +128,7 @@ impl<W: Wire> Served<W> {
             let timeout_ms = if known { timeout_ms } else { timeout_ms.min(unknown_ms) };
             let peer = &self.peer;
             let is_busy = || known && begun_ms.is_none() && peer.is_busy();
-            match self.receiver.more(&self.deadline, &self.open, timeout_ms, is_busy).await {
+            match self.receiver.more(&self.deadline, Some(&self.open), timeout_ms, is_busy).await {
                 Received::Bytes(n) => self.worker.metrics.door(self.peer.door).bytes_in.add(n as u64),
                 Received::End => return End::Client,
                 Received::Draining => return End::Drain,

@@ -103,7 +103,7 @@ pub(super) fn length(short: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, Fau
 
 /// XORs `bytes` with `key` over and over, beginning with its first byte (RFC 6455 §5.3). To go on behind `bytes`, rotate
 /// the key left by their number.
-pub(super) fn mask(bytes: &mut [u8], key: MaskingKey) {
+pub fn mask(bytes: &mut [u8], key: MaskingKey) {
     let [a, b, c, d] = key;
     let wide = u128::from_ne_bytes([a, b, c, d, a, b, c, d, a, b, c, d, a, b, c, d]);
     // Four 128-bit words a turn become as many vector operations, at any alignment.

@@ -32,7 +32,7 @@ pub mod write;
 use super::Span;
 pub use decoder::{Decoder, Event, MAX_EMPTY_FRAMES};
 pub use fault::{CloseCode, Fault};
-pub use frame::{MAX_CONTROL_BYTES, MAX_HEADER_BYTES, MaskingKey, Opcode};
+pub use frame::{MAX_CONTROL_BYTES, MAX_HEADER_BYTES, MaskingKey, Opcode, mask};
 
 /// Which end of the connection we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What waits to be sent to one client: messages are framed into one buffer, and all that is there at one moment leaves in one send.
+//! What waits to be sent over one connection, to a client or to an upstream: messages are framed into one buffer, and all that is there at one moment leaves in one send.
 //!
 //! A task that writes exists only while there is something to write: an idle connection has none. What may wait is bounded: above
 //! [`HIGH_WATER`] whoever can wait does ([`Outbox::poll_room`]: the client's own requests, its own upstream connections); above
@@ -18,7 +18,7 @@ use crate::bounds;
 use crate::state::lifecycle::Door;
 use crate::sys::socket::{self, Half};
 use crate::worker::Worker;
-use crate::worker::timers::OnExpiry;
+use crate::worker::timers::{Deadline, OnExpiry};
 
 /// Bytes that wait for a client before everything that can wait for it does.
 const HIGH_WATER: usize = 256 * 1024;
@@ -26,12 +26,13 @@ const HIGH_WATER: usize = 256 * 1024;
 /// What must leave within `WRITE_TIMEOUT`.
 const WRITE_BYTES: usize = 256 * 1024;
 
-/// The sending side of one client's connection.
+/// The sending side of one connection.
 pub(crate) struct Outbox {
     worker: Rc<Worker>,
-    door: Door,
-    fd: RawFd,
-    framing: Framing,
+    /// Where what is sent is counted; nowhere for an upstream.
+    door: Option<Door>,
+    fd: Cell<RawFd>,
+    framing: RefCell<Framing>,
     max_bytes: usize,
     buf: RefCell<Vec<u8>>,
     half: RefCell<Option<TcpOwnedWriteHalf>>,
@@ -45,6 +46,8 @@ pub(crate) struct Outbox {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// There is no connection yet; what is queued waits for it.
+    Held,
     /// Nothing is being written.
     Quiet,
     /// A task writes.
@@ -56,28 +59,34 @@ enum State {
 }
 
 impl Outbox {
-    /// An empty one over the writing half of `fd`.
-    pub(super) fn new(
-        worker: Rc<Worker>,
-        door: Door,
-        fd: RawFd,
-        framing: Framing,
-        half: TcpOwnedWriteHalf,
-        max_bytes: usize,
-    ) -> Rc<Self> {
+    /// An empty one without a connection: what is queued waits until [`Outbox::open`].
+    pub(crate) fn new(worker: Rc<Worker>, door: Option<Door>, framing: Framing, max_bytes: usize) -> Rc<Self> {
         Rc::new(Self {
             worker,
             door,
-            fd,
-            framing,
+            fd: Cell::new(-1),
+            framing: RefCell::new(framing),
             max_bytes,
             buf: RefCell::new(Vec::new()),
-            half: RefCell::new(Some(half)),
-            state: Cell::new(State::Quiet),
+            half: RefCell::new(None),
+            state: Cell::new(State::Held),
             writing: Cell::new(0),
             waiting: RefCell::new(Vec::new()),
             too_slow: Cell::new(false),
         })
+    }
+
+    /// Sends over the writing half of `fd` from now on, what is queued first.
+    pub(crate) fn open(self: &Rc<Self>, fd: RawFd, half: TcpOwnedWriteHalf) {
+        if self.state.get() != State::Held {
+            return;
+        }
+        self.fd.set(fd);
+        *self.half.borrow_mut() = Some(half);
+        self.state.set(State::Quiet);
+        if !self.buf.borrow().is_empty() {
+            self.start();
+        }
     }
 
     /// Queues one message of `len` bytes, which `write` appends.
@@ -89,16 +98,16 @@ impl Outbox {
             let mut buf = self.buf.borrow_mut();
             if self.queued(&buf).saturating_add(len) > self.max_bytes {
                 drop(buf);
-                tracing::debug!("a client that does not read is cut");
+                tracing::debug!("a connection whose other side does not read is cut");
                 return self.cut();
             }
-            self.framing.put(&mut buf, len, write);
+            self.framing.borrow_mut().put(&mut buf, len, write);
         }
         self.start();
     }
 
     /// Queues bytes that are framed already.
-    pub(super) fn raw(self: &Rc<Self>, bytes: &[u8]) {
+    pub(crate) fn raw(self: &Rc<Self>, bytes: &[u8]) {
         if matches!(self.state.get(), State::Ending | State::Ended) {
             return;
         }
@@ -107,38 +116,48 @@ impl Outbox {
     }
 
     /// Sends what is queued, and `last` behind it, then ends the writing side.
-    pub(super) fn end(self: &Rc<Self>, last: &[u8]) {
+    pub(crate) fn end(self: &Rc<Self>, last: &[u8]) {
         match self.state.get() {
             State::Ending | State::Ended => {}
             state => {
                 self.buf.borrow_mut().extend_from_slice(last);
                 self.state.set(State::Ending);
-                if state == State::Quiet {
-                    monoio::spawn(write(self.clone()));
+                match state {
+                    State::Quiet => drop(monoio::spawn(write(self.clone()))),
+                    // There is nobody to say it to.
+                    State::Held => self.state.set(State::Ended),
+                    _ => {}
                 }
             }
         }
     }
 
     /// Ends both sides at once.
-    pub(super) fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.state.set(State::Ended);
-        socket::shutdown(self.fd, Half::Both);
+        if self.fd.get() >= 0 {
+            socket::shutdown(self.fd.get(), Half::Both);
+        }
         self.wake();
     }
 
+    /// Whether nothing more can be sent.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.state.get(), State::Ending | State::Ended)
+    }
+
     /// Whether so much waits that whoever can wait should.
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.queued(&self.buf.borrow()) > HIGH_WATER && self.state.get() != State::Ended
     }
 
     /// Whether the client did not take what it was sent in time.
-    pub(super) fn was_too_slow(&self) -> bool {
+    pub(crate) fn was_too_slow(&self) -> bool {
         self.too_slow.get()
     }
 
     /// Ready when there is room, or never will be. Safe to drop.
-    pub(super) fn poll_room(&self, waker: &Waker) -> Poll<()> {
+    pub(crate) fn poll_room(&self, waker: &Waker) -> Poll<()> {
         if !self.is_full() {
             return Poll::Ready(());
         }
@@ -146,7 +165,7 @@ impl Outbox {
     }
 
     /// Ready when nothing waits to be written. Safe to drop.
-    pub(super) fn poll_written(&self, waker: &Waker) -> Poll<()> {
+    pub(crate) fn poll_written(&self, waker: &Waker) -> Poll<()> {
         if matches!(self.state.get(), State::Quiet | State::Ended) {
             return Poll::Ready(());
         }
@@ -154,7 +173,7 @@ impl Outbox {
     }
 
     /// Ready when nothing more can be sent. Safe to drop.
-    pub(super) fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+    pub(crate) fn poll_ended(&self, waker: &Waker) -> Poll<()> {
         if self.state.get() == State::Ended {
             return Poll::Ready(());
         }
@@ -191,7 +210,7 @@ impl Outbox {
 /// Writes until nothing waits.
 async fn write(outbox: Rc<Outbox>) {
     let Some(mut half) = outbox.half.take() else { return };
-    let deadline = outbox.worker.timers.deadline(outbox.fd);
+    let deadline = outbox.worker.timers.deadline(outbox.fd.get());
     let mut spare = Vec::new();
     loop {
         if outbox.state.get() == State::Ended {
@@ -211,7 +230,9 @@ async fn write(outbox: Rc<Outbox>) {
             outbox.cut();
             return;
         }
-        outbox.worker.metrics.door(outbox.door).bytes_out.add(len as u64);
+        if let Some(door) = outbox.door {
+            outbox.worker.metrics.door(door).bytes_out.add(len as u64);
+        }
         out.clear();
         spare = if out.capacity() > bounds::STREAM_BUFFER_BYTES { Vec::new() } else { out };
         outbox.wake();
@@ -220,9 +241,9 @@ async fn write(outbox: Rc<Outbox>) {
     match outbox.state.get() {
         State::Ending | State::Ended => {
             outbox.state.set(State::Ended);
-            socket::shutdown(outbox.fd, Half::Write);
+            socket::shutdown(outbox.fd.get(), Half::Write);
         }
-        State::Writing | State::Quiet => {
+        State::Writing | State::Quiet | State::Held => {
             // A busy connection keeps its buffer for the next answer; the receiver takes it away when it goes quiet.
             if spare.capacity() > 0 && outbox.buf.borrow().capacity() == 0 {
                 *outbox.buf.borrow_mut() = spare;
@@ -238,7 +259,7 @@ async fn write(outbox: Rc<Outbox>) {
 async fn write_slowly(
     outbox: &Outbox,
     half: &mut TcpOwnedWriteHalf,
-    deadline: &crate::worker::timers::Deadline,
+    deadline: &Deadline,
     mut out: Vec<u8>,
 ) -> (std::io::Result<()>, Vec<u8>) {
     let timeout_ms = outbox.worker.limits.get().write_timeout_ms;
@@ -258,7 +279,7 @@ async fn write_slowly(
 
 impl Outbox {
     /// Gives memory back that a busy time has left behind.
-    pub(super) fn go_quiet(&self) {
+    pub(crate) fn go_quiet(&self) {
         if self.state.get() == State::Quiet {
             *self.buf.borrow_mut() = Vec::new();
         }

@@ -1,4 +1,4 @@
-//! The receiving side of one client's connection: bytes in, with the buffer given back when the client goes quiet.
+//! The receiving side of one connection: bytes in, with the buffer given back when the other side goes quiet.
 //!
 //! A busy connection reads into a buffer that is pending in the kernel. When nothing has come for [`QUIET_MS`], that read is cancelled (and
 //! awaited: what it has taken is not lost), the buffer is freed, and a read of [`PROBE_BYTES`] waits in its place. What comes then fills
@@ -64,7 +64,7 @@ impl Receiver {
     pub(crate) async fn more(
         &mut self,
         deadline: &Deadline,
-        open: &OpenConnection,
+        open: Option<&OpenConnection>,
         timeout_ms: u64,
         is_busy: impl Fn() -> bool,
     ) -> Received {
@@ -86,7 +86,7 @@ impl Receiver {
     async fn read_busy(
         &mut self,
         deadline: &Deadline,
-        open: &OpenConnection,
+        open: Option<&OpenConnection>,
         timeout_ms: u64,
         is_busy: impl Fn() -> bool,
     ) -> Received {
@@ -139,7 +139,7 @@ impl Receiver {
     async fn read_quiet(
         &mut self,
         deadline: &Deadline,
-        open: &OpenConnection,
+        open: Option<&OpenConnection>,
         timeout_ms: u64,
         is_busy: impl Fn() -> bool,
     ) -> Received {
@@ -191,11 +191,16 @@ async fn wait<T>(
     mut read: std::pin::Pin<&mut impl Future<Output = T>>,
     deadline: &Deadline,
     timeout_ms: u64,
-    open: &OpenConnection,
+    open: Option<&OpenConnection>,
     is_busy: impl Fn() -> bool,
 ) -> Wait<T> {
     deadline.set(timeout_ms, OnExpiry::Wake);
-    let mut draining = pin!(open.draining());
+    let mut draining = pin!(async {
+        match open {
+            Some(open) => open.draining().await,
+            None => std::future::pending().await,
+        }
+    });
     poll_fn(|cx| {
         if let Poll::Ready(done) = read.as_mut().poll(cx) {
             return Poll::Ready(Wait::Read(done));

@@ -1,0 +1,137 @@
+//! The pool in invented time: clients in a closed loop, and upstreams that close as they please.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::cell::Cell;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::rc::Rc;
+
+use super::*;
+use crate::bounds::UPSTREAM_IDLE_MS;
+
+const LIMIT_NS: u64 = UPSTREAM_IDLE_MS * 1_000_000;
+const CALL_NS: u64 = 2_000_000;
+/// How long a close takes to be seen: well under the rest.
+const CLOSE_NS: u64 = 1_000_000;
+
+/// A connection, as its upstream knows it.
+struct Connection {
+    answers: u32,
+    closes_at_ns: Rc<Cell<u64>>,
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    connects: u32,
+    /// Requests that crossed a close.
+    lost: u32,
+}
+
+/// `calls` calls by `clients` clients, each with one in flight that takes 2 ms and a bit; after how many answers a connection
+/// is closed is up to `closes`, which gets the number of the call.
+fn run(pool: &mut Pool<Connection>, clients: u64, calls: u64, closes: impl Fn(u32, u64) -> bool) -> Seen {
+    let mut seen = Seen::default();
+    let mut ends: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
+    let mut carried: Vec<Option<Connection>> = (0..clients).map(|_| None).collect();
+    let mut busy = 0;
+    for client in 0..clients {
+        ends.push(Reverse((client * 1000, client)));
+    }
+    for call in 0..calls {
+        let Reverse((now_ns, client)) = ends.pop().unwrap();
+        if let Some(mut connection) = carried[client as usize].take() {
+            busy -= 1;
+            connection.answers += 1;
+            if closes(connection.answers, call) {
+                connection.closes_at_ns.set(now_ns + CLOSE_NS);
+            }
+            let answers = connection.answers;
+            pool.put(connection, answers, now_ns);
+        }
+        let taken = pool.take(now_ns, LIMIT_NS, busy, |one| one.closes_at_ns.get() > now_ns);
+        let connection = taken.unwrap_or_else(|| {
+            seen.connects += 1;
+            Connection { answers: 0, closes_at_ns: Rc::new(Cell::new(u64::MAX)) }
+        });
+        if connection.closes_at_ns.get() != u64::MAX {
+            seen.lost += 1;
+            pool.doubt(now_ns);
+        } else {
+            busy += 1;
+            carried[client as usize] = Some(connection);
+        }
+        ends.push(Reverse((now_ns + CALL_NS + call % 7 * 100_000, client)));
+    }
+    seen
+}
+
+#[test]
+fn an_upstream_that_keeps_its_connections_gets_no_more_than_the_pool_holds() {
+    let mut pool = Pool::new(64);
+    // 64 clients make 28,000 calls a second, and 64 connections that rest could carry 9,000.
+    let seen = run(&mut pool, 64, 100_000, |_, _| false);
+    assert!(seen.connects < 10_000, "before much is proven: {seen:?}");
+    assert!(pool.proven > 50, "it learns all the same: {}", pool.proven);
+    pool.idle.clear();
+    pool.proven = UPSTREAM_PROOF - 3;
+    run(&mut pool, 64, 200_000, |_, _| false);
+    assert!(pool.proven >= UPSTREAM_PROOF, "{}", pool.proven);
+    pool.idle.clear();
+    assert_eq!(run(&mut pool, 64, 100_000, |_, _| false), Seen { connects: 64, lost: 0 });
+}
+
+#[test]
+fn where_the_pool_has_room_all_connections_rest_and_none_is_dropped() {
+    let mut pool = Pool { proven: UPSTREAM_PROOF, ..Pool::new(64) };
+    // 1,700 calls a second, of which 9 rest at a time.
+    let seen = run(&mut pool, 4, 20_000, |_, _| false);
+    assert!(seen.connects < 20, "{seen:?}");
+    let least_ns = |one: &Idle<Connection>| one.since_ns;
+    assert!(pool.idle.iter().is_sorted_by_key(least_ns), "in the order in which they came back");
+}
+
+#[test]
+fn no_call_meets_the_close_of_an_upstream_that_counts() {
+    for every in [1, 2, 3, 7, 64, 100, 500, UPSTREAM_PROOF] {
+        for (clients, max_idle) in [(1, 64), (8, 64), (64, 64), (100, 64), (8, 2), (8, 8), (1, 1), (8, 0)] {
+            let mut pool = Pool::new(max_idle);
+            // Enough for each connection to be closed a few times.
+            let calls = 1_000 + 3 * u64::from(every) * clients;
+            let seen = run(&mut pool, clients, calls, |answers, _| answers >= every);
+            assert_eq!(seen.lost, 0, "closes after {every}; {clients} clients, {max_idle} idle");
+        }
+    }
+}
+
+#[test]
+fn a_close_out_of_the_blue_makes_all_connections_rest_again() {
+    let mut pool = Pool::new(16);
+    let quiet = run(&mut pool, 16, 200_000, |_, _| false);
+    assert_eq!(quiet.lost, 0);
+    pool.idle.clear();
+    // From here on it closes every hundredth connection at random: what crosses the first close is all that is lost.
+    let seen = run(&mut pool, 16, 20_000, |_, call| call * 2_654_435_761 % 100 == 0);
+    assert!(seen.lost <= 1, "{seen:?}");
+    assert!(pool.proven < UPSTREAM_PROOF);
+}
+
+#[test]
+fn an_idle_time_of_the_upstreams_own_is_no_close_out_of_the_blue() {
+    let mut pool = Pool::new(4);
+    pool.proven = 9;
+    pool.put(1, 3, 0);
+    pool.put(2, 3, 10 * UPSTREAM_SUDDEN_NS);
+    pool.sweep(10 * UPSTREAM_SUDDEN_NS + UPSTREAM_TRIAL_NS, LIMIT_NS, |one| *one == 2);
+    assert_eq!((pool.idle.len(), pool.proven, pool.doubted_until_ns), (1, 9, 0));
+    pool.sweep(10 * UPSTREAM_SUDDEN_NS + 2 * UPSTREAM_TRIAL_NS, LIMIT_NS, |_| false);
+    assert_eq!((pool.idle.len(), pool.proven), (0, 0));
+    assert!(pool.doubted_until_ns > UPSTREAM_DOUBT_NS);
+}
+
+#[test]
+fn what_was_idle_for_too_long_is_not_taken_and_teaches_nothing() {
+    let mut pool = Pool::new(4);
+    pool.put((), 5, 0);
+    assert_eq!(pool.take(LIMIT_NS, LIMIT_NS, 0, |()| true), None);
+    assert_eq!((pool.idle.len(), pool.proven), (0, 0));
+}
