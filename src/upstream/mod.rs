@@ -10,6 +10,7 @@ pub mod brokered;
 pub(crate) mod catalog;
 pub(crate) mod converse;
 pub(crate) mod http;
+pub(crate) mod link;
 pub(crate) mod merge;
 pub(crate) mod outgoing;
 pub(crate) mod pool;
@@ -95,6 +96,8 @@ pub(crate) struct Upstream {
     /// Its part in sealed session ids.
     pub(crate) tag: u32,
     pub(crate) kind: UpstreamKind,
+    /// The worker's own connections to it, where it speaks messages over a socket without TLS.
+    pub(crate) links: Option<Rc<link::Links>>,
     /// The control plane finds out whether it can be reached.
     is_probed: bool,
     pub(crate) call_timeout_ms: u64,
@@ -136,10 +139,18 @@ impl Upstreams {
                 crate::wire::http1::write::field(&mut extra_fields, &header.name, header.value.expose());
             }
             let tag = crate::door::session::upstream_tag(&settings.name);
+            let links = match &settings.target {
+                UpstreamTarget::Socket(target) if !target.tls => {
+                    let state = shared.upstream_state(index);
+                    Some(link::Links::new(index, target, settings, &extra_fields, state, snapshot.workers))
+                }
+                _ => None,
+            };
             all.push(Upstream {
                 name: settings.name.clone(),
                 tag,
                 kind,
+                links,
                 is_probed: !matches!(settings.target, UpstreamTarget::Stdio(_)),
                 call_timeout_ms,
                 catalog: catalog::Catalog::default(),
@@ -174,6 +185,13 @@ impl Upstreams {
                 let usable = !matches!(children.state(child), ChildState::Failed | ChildState::BackingOff);
                 shared.upstream_state(index).set_reachable(usable);
             }
+        }
+    }
+
+    /// Gives up calls over links that have taken too long.
+    pub(crate) fn tick(&self, now_ms: u64) {
+        for links in self.all.iter().filter_map(|upstream| upstream.links.as_ref()) {
+            links.tick(now_ms);
         }
     }
 

@@ -67,8 +67,22 @@ impl Edits {
         splice::splice(raw, &borrowed, out).map_err(|_| Unsendable::Edits)
     }
 
+    /// Likewise, with a few more that touch none of them.
+    ///
+    /// # Errors
+    /// [`Unsendable::Edits`]; nothing was appended.
+    pub(crate) fn apply_with(&self, raw: &[u8], more: &[(Span, &[u8])], out: &mut Vec<u8>) -> Result<(), Unsendable> {
+        let mut all = arrayvec::ArrayVec::<(Span, &[u8]), 8>::new();
+        let edits = self.edits.iter().map(|(span, with)| (*span, with.as_slice()));
+        for edit in edits.chain(more.iter().copied()) {
+            all.try_push(edit).map_err(|_| Unsendable::Edits)?;
+        }
+        splice::sort(&mut all);
+        splice::splice(raw, &all, out).map_err(|_| Unsendable::Edits)
+    }
+
     /// By how many bytes the message grows; negative where it shrinks.
-    fn growth(&self) -> i64 {
+    pub(super) fn growth(&self) -> i64 {
         self.edits.iter().map(|(span, with)| with.len() as i64 - i64::from(span.len())).sum()
     }
 }

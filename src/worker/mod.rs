@@ -199,6 +199,9 @@ impl Worker {
                 self.limits.set(Limits::of(&newest));
                 *self.snapshot.borrow_mut() = newest.clone();
             }
+            if ticks.is_multiple_of(5) {
+                self.upstreams.tick(self.timers.now_ms());
+            }
             if ticks.is_multiple_of(20) {
                 self.upstreams.sweep(self.timers.now_ms());
                 crate::door::http::answer::set_date(epoch_ms());

@@ -132,6 +132,21 @@ impl Outbox {
         }
     }
 
+    /// Queues bytes that are framed already, behind which nothing is queued any more; both sides end when they are out.
+    pub(crate) fn say_last(self: &Rc<Self>, last: &[u8]) {
+        self.end(last);
+        self.cut_when_written();
+    }
+
+    /// Ends both sides once everything queued is out, or cannot be.
+    pub(crate) fn cut_when_written(self: &Rc<Self>) {
+        let outbox = self.clone();
+        monoio::spawn(async move {
+            std::future::poll_fn(|cx| outbox.poll_written(cx.waker())).await;
+            outbox.cut();
+        });
+    }
+
     /// Ends both sides at once.
     pub(crate) fn cut(&self) {
         self.state.set(State::Ended);

@@ -1,7 +1,5 @@
 //! The gateway's own answers to a client of a message door, and what is counted and recorded of them.
 
-use std::rc::Rc;
-
 use super::Peer;
 use super::calls::{Call, CallKey};
 use crate::door::decide::Refused;
@@ -20,6 +18,16 @@ pub(super) struct Refusing<'a> {
     pub(super) era: Era,
     /// The name or URI that it acts on.
     pub(super) name: &'a str,
+}
+
+/// What is said of a call that never reached its upstream.
+pub(super) fn not_made(why: &impl std::fmt::Display) -> String {
+    format!("Upstream error: {why}; the call was not made")
+}
+
+/// What is said of a call of which nobody knows what became of it.
+pub(super) fn unknown(why: &impl std::fmt::Display) -> String {
+    format!("Upstream error: {why}; whether the call was carried out is unknown")
 }
 
 impl Refusing<'_> {
@@ -124,7 +132,7 @@ impl Peer {
     }
 
     /// Answers a call that got no answer, and ends it.
-    pub(super) fn fail(self: &Rc<Self>, key: CallKey, text: &str, outcome: Outcome) {
+    pub(super) fn fail(&self, key: CallKey, text: &str, outcome: Outcome) {
         if outcome == Outcome::UpstreamError || outcome == Outcome::Timeout {
             self.worker.metrics.upstream_errors.inc();
         }

@@ -4,16 +4,31 @@
 //! carries the generation of its entry: an answer that comes after its call was given up finds nobody.
 
 use std::ops::Range;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::rpc::{Era, Kind, Method};
 use crate::state::events::Reservation;
+use crate::upstream::link::Link;
 
 /// Names one call of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct CallKey {
     slot: u32,
     generation: u32,
+}
+
+impl CallKey {
+    /// As a number that a link gives back.
+    pub(super) fn ticket(self) -> u64 {
+        (u64::from(self.generation) << 32) | u64::from(self.slot)
+    }
+
+    /// The key that this number was made of.
+    pub(super) fn of(ticket: u64) -> Self {
+        let low = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        Self { slot: low(ticket), generation: low(ticket >> 32) }
+    }
 }
 
 /// What is known of a message that goes on: enough to answer it, record it and count it after its bytes are gone.
@@ -68,6 +83,8 @@ struct Entry {
     generation: u32,
     open: bool,
     cancelled: bool,
+    /// The link that carries it, and its number there.
+    way: Option<(Rc<Link>, u64)>,
     /// Of the task that carries the call, waiting for a cancellation.
     waker: Option<Waker>,
 }
@@ -104,6 +121,7 @@ impl Calls {
                 generation: 0,
                 open: false,
                 cancelled: false,
+                way: None,
                 waker: None,
             });
             u32::try_from(self.entries.len().saturating_sub(1)).unwrap_or(u32::MAX)
@@ -144,6 +162,7 @@ impl Calls {
         entry.open = false;
         entry.generation = entry.generation.wrapping_add(1);
         entry.waker = None;
+        entry.way = None;
         entry.call.reservation = None;
         // An id may be as long as a message; memory that one such call took is not kept.
         if entry.call.notes.capacity() > 1024 {
@@ -154,6 +173,35 @@ impl Calls {
         if self.open == 0 && self.entries.len() > 64 {
             (self.entries, self.free) = (Vec::new(), Vec::new());
         }
+    }
+
+    /// Notes which link carries a call, and its number there.
+    pub(super) fn set_way(&mut self, key: CallKey, link: Rc<Link>, number: u64) {
+        if let Some(entry) = self.entries.get_mut(key.slot as usize)
+            && entry.open
+            && entry.generation == key.generation
+        {
+            entry.way = Some((link, number));
+        }
+    }
+
+    /// The link that carries a call, and its number there.
+    pub(super) fn way(&self, key: CallKey) -> Option<(&Rc<Link>, u64)> {
+        let entry = self.entries.get(key.slot as usize)?;
+        let (link, number) = entry.way.as_ref()?;
+        (entry.open && entry.generation == key.generation).then_some((link, *number))
+    }
+
+    /// The calls that links carry.
+    pub(super) fn over_links(&self) -> Vec<(CallKey, Rc<Link>, u64)> {
+        let carried = self.entries.iter().enumerate().filter(|(_, entry)| entry.open);
+        carried
+            .filter_map(|(slot, entry)| {
+                let (link, number) = entry.way.as_ref()?;
+                let key = CallKey { slot: u32::try_from(slot).ok()?, generation: entry.generation };
+                Some((key, link.clone(), *number))
+            })
+            .collect()
     }
 
     /// The request in flight whose id has these bytes.

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 use super::Peer;
+use super::answer::{not_made, unknown};
 use super::calls::CallKey;
 use crate::door::fan::{self, FanAnswer};
 use crate::door::pump::{self, Merging, Piece};
@@ -251,14 +252,6 @@ impl Peer {
         };
         self.finish(key, outcome, self.worker.now_ns());
     }
-}
-
-fn not_made(why: &impl std::fmt::Display) -> String {
-    format!("Upstream error: {why}; the call was not made")
-}
-
-fn unknown(why: &impl std::fmt::Display) -> String {
-    format!("Upstream error: {why}; whether the call was carried out is unknown")
 }
 
 /// `subscriptions/listen` at several upstreams: their streams as one, which ends with the last of them.

@@ -144,6 +144,25 @@ impl Peer {
         let way = match decision {
             Ok(Decision::Forward(index, edits)) => {
                 let upstream = self.worker.upstreams.get(index);
+                let links = upstream.and_then(|upstream| upstream.links.as_ref());
+                if let Some(link) = links.and_then(|links| self.link_to(links, era)) {
+                    let opens = envelope.method == Method::Initialize;
+                    if session.is_lost() && era != Era::Modern && !opens {
+                        self.refuse(&refusing, &SESSION_LOST);
+                        return Step::Done;
+                    }
+                    drop(session);
+                    if envelope.kind != Kind::Request {
+                        self.send_other(&link, envelope, raw, &edits, era);
+                        return Step::Done;
+                    }
+                    if opens {
+                        self.session.borrow_mut().initialized = true;
+                    }
+                    let key = self.enter(&message, name, now_ns, reservation);
+                    self.send_request(key, &link, envelope, raw, &edits);
+                    return Step::Done;
+                }
                 match upstream.map(|upstream| upstream.outgoing(&message, parts, &edits)) {
                     Some(Ok(outgoing)) => Way::One(index, outgoing),
                     Some(Err(Unsendable::Edits)) | None => {
@@ -252,7 +271,15 @@ impl Peer {
         if calls.get(key).is_none_or(|call| call.era != Era::Modern) {
             return false;
         }
-        calls.cancel(key);
+        let way = calls.way(key).map(|(link, number)| (link.clone(), number));
+        match way {
+            None => calls.cancel(key),
+            Some((link, number)) => {
+                drop(calls);
+                link.cancel(number, "the client has cancelled");
+                self.finish(key, Outcome::Cancelled, self.worker.now_ns());
+            }
+        }
         true
     }
 }
@@ -260,6 +287,10 @@ impl Peer {
 /// A message of the session era before its session.
 const NOT_INITIALIZED: decide::Refused =
     decide::Refused::Rpc { status: 400, code: -32600, text: "Invalid request: initialize first" };
+
+/// A message of a session that its server has forgotten.
+const SESSION_LOST: decide::Refused =
+    decide::Refused::Rpc { status: 404, code: -32001, text: "Session not found: initialize again" };
 
 fn is_authenticate(envelope: &Envelope, parser: &Parser) -> bool {
     envelope.kind == Kind::Request && envelope.method_text.is_some_and(|text| parser.text(text) == "authenticate")

@@ -6,6 +6,7 @@
 //!
 //! - [`message`]: one message, from its bytes to what becomes of it;
 //! - [`carry`]: a message on its way through an upstream over HTTP or a broker, and what comes back;
+//! - [`direct`]: the same over a connection that speaks messages itself;
 //! - [`listen`]: what servers say by themselves;
 //! - [`answer`]: the gateway's own answers;
 //! - [`serve`], [`calls`]: a connection's life, and what is in flight on it.
@@ -13,6 +14,7 @@
 mod answer;
 mod calls;
 mod carry;
+mod direct;
 mod listen;
 mod message;
 mod serve;
@@ -25,8 +27,9 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::guard::{Denial, Principal};
-use crate::state::events::{Event, EventKind};
+use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::{CallInFlight, Door};
+use crate::upstream::link::Link;
 use crate::worker::Worker;
 use crate::worker::outbox::Outbox;
 
@@ -55,6 +58,8 @@ pub(crate) struct Peer {
     /// Of the receiving task, waiting for calls to end.
     waiting: RefCell<Option<Waker>>,
     gone: Cell<bool>,
+    /// Its own connection to an upstream that speaks messages over a socket.
+    own_link: RefCell<Option<Rc<Link>>>,
 }
 
 impl Peer {
@@ -74,6 +79,7 @@ impl Peer {
             in_flight: RefCell::new(None),
             waiting: RefCell::new(None),
             gone: Cell::new(false),
+            own_link: RefCell::new(None),
             worker,
             door,
             address,
@@ -161,6 +167,14 @@ impl Peer {
             return;
         }
         self.calls.borrow_mut().cancel_all();
+        let carried = self.calls.borrow().over_links();
+        for (key, link, number) in carried {
+            link.cancel(number, "the client has gone");
+            self.finish(key, Outcome::Cancelled, self.worker.now_ns());
+        }
+        if let Some(link) = self.own_link.borrow_mut().take() {
+            link.leave();
+        }
         self.end_sessions();
         if self.is_authenticated() {
             self.record(self.worker.event(EventKind::ConnectionClosed, self.address));

@@ -17,13 +17,14 @@ pub(super) struct PeerSession {
     pub(super) initialized: bool,
     /// The servers' own messages are being listened to.
     pub(super) listening: bool,
+    lost: bool,
 }
 
 impl PeerSession {
     /// No session, of nobody: a tag of its own keeps it apart from every principal and every other connection.
     pub(super) fn new() -> Self {
         let tag = getrandom::u64().unwrap_or(0);
-        Self { parts: Session::default(), revision: None, tag, initialized: false, listening: false }
+        Self { parts: Session::default(), revision: None, tag, initialized: false, listening: false, lost: false }
     }
 
     /// Who the client is. A session that was opened before keeps the tag that it was opened under.
@@ -46,7 +47,12 @@ impl PeerSession {
 
     /// An upstream does not know it any more.
     pub(super) fn lose(&mut self) {
-        *self = Self { tag: self.tag, ..Self::new() };
+        *self = Self { tag: self.tag, lost: true, ..Self::new() };
+    }
+
+    /// Whether there was a session that is lost, and the client has not initialized since.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost && !self.initialized
     }
 
     /// The upstreams' own ids, where there is a session.
