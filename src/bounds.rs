@@ -47,6 +47,9 @@ pub const WATCH_AFTER_MS: u64 = 100;
 /// A client of a door that carries messages must say who it is within this (front-doors.md).
 pub const AUTHENTICATION_MS: u64 = 10_000;
 
+/// Pings and pongs of one WebSocket client within a second. Clients ping every few seconds; each ping costs an answer.
+pub const MAX_CONTROL_FRAMES_PER_SECOND: u32 = 256;
+
 /// A comment goes out on an event stream that was silent for this long, so that nothing between us and the client cuts it.
 pub const SSE_KEEP_ALIVE_MS: u64 = 15_000;
 

@@ -11,6 +11,7 @@ mod pump;
 pub(crate) mod session;
 mod spread;
 mod tcp;
+mod ws;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -31,8 +32,22 @@ use crate::worker::timers::OnExpiry;
 
 /// What an admitted connection holds while it is open.
 pub(crate) struct Admitted {
-    _door: DoorPermit,
+    /// Always there but while it moves.
+    door: Option<DoorPermit>,
     _address: AddressPermit,
+}
+
+impl Admitted {
+    /// Moves the connection to another door, of which `limit` may be open. `false`: it is full, and the connection stays where it is.
+    fn move_to(&mut self, door: Door, limit: usize) -> bool {
+        let Some(permit) = self.door.take() else { return false };
+        let (permit, moved) = match permit.move_to(door, limit) {
+            Ok(permit) => (permit, true),
+            Err(permit) => (permit, false),
+        };
+        self.door = Some(permit);
+        moved
+    }
 }
 
 /// The accept loop of one worker: runs until the process drains.
@@ -113,7 +128,7 @@ fn permit(worker: &Worker, door: Door, ip: IpAddr) -> Result<Admitted, Denial> {
         Refused::Limit => Denial::AddressFull,
         Refused::TableFull => Denial::DoorFull,
     })?;
-    Ok(Admitted { _door: door, _address: address })
+    Ok(Admitted { door: Some(door), _address: address })
 }
 
 /// Answers a refused connection and closes it, without a reset overtaking the answer.

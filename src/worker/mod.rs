@@ -67,6 +67,8 @@ pub(crate) struct Limits {
     pub(crate) tcp_idle_timeout_ms: u64,
     /// The longest that any upstream may take over a call.
     pub(crate) longest_call_ms: u64,
+    /// One message on WebSocket.
+    pub(crate) max_message_bytes: u32,
     /// `MAX_BUFFER_SIZE`: unread and unsent bytes of one connection.
     pub(crate) max_buffer_bytes: usize,
     /// What may be held of an answer: `MAX_BUFFER_SIZE`.
@@ -91,6 +93,7 @@ impl Limits {
                 .map(|one| millis(one.call_timeout))
                 .max()
                 .unwrap_or(0),
+            max_message_bytes: doors.max_message_size,
             max_buffer_bytes: doors.max_buffer_size as usize,
             max_held_bytes: (doors.max_buffer_size as usize).min(crate::bounds::MAX_HELD_ANSWER_BYTES),
         }

@@ -37,6 +37,8 @@ pub(crate) struct Outbox {
     buf: RefCell<Vec<u8>>,
     half: RefCell<Option<TcpOwnedWriteHalf>>,
     state: Cell<State>,
+    /// What left in the last send: about what the next one will take.
+    burst_bytes: Cell<usize>,
     /// Bytes that the running write still holds.
     writing: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
@@ -70,6 +72,7 @@ impl Outbox {
             buf: RefCell::new(Vec::new()),
             half: RefCell::new(None),
             state: Cell::new(State::Held),
+            burst_bytes: Cell::new(0),
             writing: Cell::new(0),
             waiting: RefCell::new(Vec::new()),
             too_slow: Cell::new(false),
@@ -100,6 +103,9 @@ impl Outbox {
                 drop(buf);
                 tracing::debug!("a connection whose other side does not read is cut");
                 return self.cut();
+            }
+            if buf.capacity() == 0 {
+                buf.reserve(self.burst_bytes.get().clamp(len.saturating_add(64), bounds::STREAM_BUFFER_BYTES.max(len)));
             }
             self.framing.borrow_mut().put(&mut buf, len, write);
         }
@@ -226,6 +232,7 @@ impl Outbox {
 async fn write(outbox: Rc<Outbox>) {
     let Some(mut half) = outbox.half.take() else { return };
     let deadline = outbox.worker.timers.deadline(outbox.fd.get());
+    // Between two writes of one burst the buffers change places; a connection that has nothing to send holds none.
     let mut spare = Vec::new();
     loop {
         if outbox.state.get() == State::Ended {
@@ -233,11 +240,11 @@ async fn write(outbox: Rc<Outbox>) {
         }
         let out = std::mem::replace(&mut *outbox.buf.borrow_mut(), spare);
         if out.is_empty() {
-            spare = out;
             break;
         }
         let len = out.len();
         outbox.writing.set(len);
+        outbox.burst_bytes.set(len);
         let (result, mut out) = write_slowly(&outbox, &mut half, &deadline, out).await;
         outbox.writing.set(0);
         if result.is_err() {
@@ -259,10 +266,6 @@ async fn write(outbox: Rc<Outbox>) {
             socket::shutdown(outbox.fd.get(), Half::Write);
         }
         State::Writing | State::Quiet | State::Held => {
-            // A busy connection keeps its buffer for the next answer; the receiver takes it away when it goes quiet.
-            if spare.capacity() > 0 && outbox.buf.borrow().capacity() == 0 {
-                *outbox.buf.borrow_mut() = spare;
-            }
             *outbox.half.borrow_mut() = Some(half);
             outbox.state.set(State::Quiet);
         }
@@ -290,13 +293,4 @@ async fn write_slowly(
         at = end;
     }
     (Ok(()), out)
-}
-
-impl Outbox {
-    /// Gives memory back that a busy time has left behind.
-    pub(crate) fn go_quiet(&self) {
-        if self.state.get() == State::Quiet {
-            *self.buf.borrow_mut() = Vec::new();
-        }
-    }
 }

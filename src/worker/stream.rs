@@ -31,6 +31,14 @@ impl Stream {
         Self::Plain { tcp, sent: 0 }
     }
 
+    /// The socket of a plain stream.
+    pub(crate) fn into_plain(self) -> Option<TcpStream> {
+        match self {
+            Self::Plain { tcp, .. } => Some(tcp),
+            Self::Tls(_) => None,
+        }
+    }
+
     /// Appends to `buf` what arrives next, up to its spare capacity, which must not be empty. 0 is the end of the stream.
     pub(crate) async fn read(&mut self, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
         match self {

@@ -42,6 +42,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) challenge: Option<&'a str>,
     /// `Mcp-Session-Id`.
     pub(crate) session: Option<&'a str>,
+    /// The fields that the answer to a refused upgrade needs.
+    pub(crate) upgrade: Option<crate::wire::http1::Reject>,
 }
 
 /// Appends a whole answer. An empty body with 202 or 204 has no `Content-Type`.
@@ -72,6 +74,9 @@ pub(crate) fn extra(out: &mut Vec<u8>, fields: Fields<'_>) {
     }
     if let Some(session) = fields.session {
         write::field(out, "Mcp-Session-Id", session.as_bytes());
+    }
+    if let Some(reject) = fields.upgrade {
+        crate::wire::websocket::handshake::server::write_reject_fields(out, reject);
     }
     if fields.close {
         write::field(out, "Connection", b"close");

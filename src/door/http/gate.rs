@@ -6,10 +6,12 @@ use std::ops::Range;
 
 use super::Connection;
 use super::answer::{self, Fields};
-use crate::guard::{Denial, Principal};
+use crate::guard::{Authenticator, Denial, Principal};
 use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
+use crate::wire::http1::Reject;
 use crate::wire::http1::request::{Method, RequestHead};
+use crate::wire::websocket::handshake::server::read_upgrade;
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +22,20 @@ pub(super) enum Route {
     Get,
     /// `DELETE /mcp`: the end of a session.
     Delete,
+    /// `GET /ws`, also `/`: the upgrade to a WebSocket.
+    WebSocket {
+        /// Whether the request says who it is from; else the first message does.
+        known: bool,
+    },
     /// Something that the gateway answers by itself.
     Page(Page),
+}
+
+impl Route {
+    /// Whether the request on this route has told who it is from.
+    pub(super) fn tells_principal(self) -> bool {
+        !matches!(self, Self::WebSocket { known: false })
+    }
 }
 
 /// What the gateway answers by itself.
@@ -47,6 +61,8 @@ pub(super) enum Early {
     NotAcceptable(&'static str),
     /// The body is not JSON.
     UnsupportedMediaType,
+    /// It is no valid request for an upgrade.
+    NoUpgrade(Reject),
 }
 
 const MCP_METHODS: &str = "POST, GET, DELETE";
@@ -73,12 +89,36 @@ impl Connection {
         if let Route::Page(page) = route {
             return Ok((Route::Page(page), Principal::Anonymous));
         }
+        if route == (Route::WebSocket { known: true }) {
+            return self.gate_upgrade(&snapshot.authenticator, head, buf);
+        }
         let principal = snapshot.authenticator.check(value(known.authorization)).map_err(Early::Denied)?;
         media_types(route, head, buf)?;
         if self.principal.as_ref() != Some(&principal) {
             self.announce(&principal);
         }
         Ok((route, principal))
+    }
+
+    /// A request for an upgrade says who it is from in its `Authorization`, in a subprotocol (browsers cannot set the header), or not at all: then
+    /// the first message does.
+    fn gate_upgrade(
+        &mut self,
+        authenticator: &Authenticator,
+        head: &RequestHead,
+        buf: &[u8],
+    ) -> Result<(Route, Principal), Early> {
+        let upgrade = read_upgrade(head, buf).map_err(Early::NoUpgrade)?;
+        let header = head.known.authorization.map(|span| span.of(buf));
+        let principal = match (header, upgrade.bearer) {
+            (Some(value), _) => authenticator.check(Some(value)).map_err(Early::Denied)?,
+            (None, Some(token)) => authenticator.check_token(token.of(buf)).map_err(Early::Denied)?,
+            (None, None) => match authenticator.without_token() {
+                Some(principal) => principal,
+                None => return Ok((Route::WebSocket { known: false }, Principal::Anonymous)),
+            },
+        };
+        Ok((Route::WebSocket { known: true }, principal))
     }
 
     /// Records who is on this connection, when that is new.
@@ -105,6 +145,11 @@ impl Connection {
                 return answer::error(&mut self.output, 405, "Method not allowed", fields);
             }
             Early::NotAcceptable(text) => (406, *text),
+            Early::NoUpgrade(reject) => {
+                self.worker.metrics.response(reject.status);
+                let fields = Fields { upgrade: Some(*reject), ..fields };
+                return answer::error(&mut self.output, reject.status, reject.reason, fields);
+            }
             Early::UnsupportedMediaType => {
                 (415, "Unsupported media type: send application/json, in UTF-8, without Content-Encoding")
             }
@@ -145,6 +190,8 @@ fn route(head: &RequestHead, buf: &[u8]) -> Result<Route, Early> {
             Method::Delete => Ok(Route::Delete),
             _ => Err(Early::MethodNotAllowed(MCP_METHODS)),
         },
+        b"/ws" => Ok(Route::WebSocket { known: true }),
+        b"/" if head.upgrade_websocket => Ok(Route::WebSocket { known: true }),
         b"/health" => page(Page::Health),
         b"/health/ready" => page(Page::Ready),
         b"/.well-known/oauth-protected-resource" | b"/.well-known/oauth-protected-resource/mcp" => {

@@ -20,6 +20,7 @@ mod post;
 mod receive;
 mod relay;
 mod stream;
+mod upgrade;
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -58,7 +59,7 @@ pub(crate) struct Connection {
     id: u64,
     /// Who was seen on this connection last.
     principal: Option<Principal>,
-    _admitted: Admitted,
+    admitted: Admitted,
 }
 
 /// A request that has been received whole and may be served.
@@ -87,6 +88,8 @@ enum Flow {
     Next,
     /// It closes; bytes that were not read may lie in it.
     Close,
+    /// It has become a WebSocket.
+    Switch,
     /// It is cut: the peer is gone, or what was sent must not be taken for a whole answer.
     Cut,
 }
@@ -133,28 +136,32 @@ impl Connection {
             peer,
             id: worker.connection_id(),
             principal: None,
-            _admitted: admitted,
+            admitted,
             worker,
         }
     }
 
     /// Serves requests until one side has had enough.
     pub(crate) async fn run(mut self) {
-        let flow = loop {
+        let (flow, known) = loop {
             let request = match self.receive().await {
                 Ok(request) => request,
-                Err(flow) => break flow,
+                Err(flow) => break (flow, None),
             };
+            let known = request.route.tells_principal().then(|| request.principal.clone());
             let end = request.end;
             let keep_alive = request.keep_alive;
             let flow = self.serve(request).await;
             self.at = end.min(self.input.len());
             match flow {
                 Flow::Next if keep_alive && !self.worker.is_draining() => {}
-                Flow::Next => break Flow::Close,
-                flow => break flow,
+                Flow::Next => break (Flow::Close, None),
+                flow => break (flow, known),
             }
         };
+        if flow == Flow::Switch {
+            return self.switch(known);
+        }
         if flow == Flow::Close {
             self.deadline.set(bounds::LINGER_MS, OnExpiry::Cut);
             crate::door::linger(&mut self.stream).await;
@@ -171,6 +178,7 @@ impl Connection {
             Route::Post => self.post(request).await,
             Route::Get => self.listen(request).await,
             Route::Delete => self.end_session(request).await,
+            Route::WebSocket { .. } => self.upgrade(request).await,
             Route::Page(page) => {
                 self.page(page, &request);
                 if request.is_head {

@@ -71,7 +71,7 @@ impl Peer {
     }
 
     /// Counts and records a message that breaks a rule of the protocol.
-    pub(super) fn note_invalid(&self, rule: &'static str, details: std::fmt::Arguments<'_>) {
+    pub(crate) fn note_invalid(&self, rule: &'static str, details: std::fmt::Arguments<'_>) {
         self.worker.metrics.refusals.inc(rule);
         let event = self.worker.event(EventKind::InvalidInput, self.address).with_rule(rule);
         self.record(event.with_details(details));

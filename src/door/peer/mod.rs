@@ -101,6 +101,11 @@ impl Peer {
         self.principal.borrow().is_some()
     }
 
+    /// Milliseconds since the worker started, as of the last tick.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.worker.timers.now_ms()
+    }
+
     /// Whether requests of it are in flight.
     pub(crate) fn is_busy(&self) -> bool {
         self.calls.borrow().open() > 0
@@ -176,6 +181,10 @@ impl Peer {
             link.leave();
         }
         self.end_sessions();
+        if self.outbox.was_too_slow() {
+            let event = self.worker.event(EventKind::ConnectionTimeout, self.address);
+            self.record(event.with_details(format_args!("the client did not take its answer in time")));
+        }
         if self.is_authenticated() {
             self.record(self.worker.event(EventKind::ConnectionClosed, self.address));
         }

@@ -1,0 +1,144 @@
+//! The WebSocket door: one JSON-RPC message a text frame (RFC 6455), on the bridge port.
+//!
+//! A connection arrives here once its upgrade has been answered. Who it is may be known from the upgrade's `Authorization` or subprotocol; else
+//! its first message says so, as on the TCP door. Fragments, control frames, UTF-8 and sizes are the codec's (`wire::websocket`); what is said
+//! at the end, and how many control frames are borne, is decided here.
+
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use monoio::net::TcpStream;
+
+use super::Admitted;
+use super::peer::{Arrived, End, Next, Peer, Wire, serve};
+use crate::bounds;
+use crate::guard::Principal;
+use crate::state::lifecycle::Door;
+use crate::wire::websocket::{CloseCode, Decoder, Event, Role, write};
+use crate::worker::Worker;
+use crate::worker::framing::Framing;
+
+/// Serves one client whose upgrade was answered. `received` is what has come behind its request.
+pub(super) fn arrive(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    received: Vec<u8>,
+    principal: Option<Principal>,
+    admitted: Admitted,
+) {
+    let max_message_bytes = worker.limits.get().max_message_bytes;
+    let frames = Frames {
+        decoder: Decoder::new(Role::Server, max_message_bytes),
+        last: None,
+        control: Control { since_ms: 0, frames: 0 },
+    };
+    let arrived = Arrived { tcp, address, received, principal, admitted };
+    serve(worker.clone(), Door::Ws, Framing::WebSocketServer, frames, arrived);
+}
+
+/// Messages as frames.
+struct Frames {
+    decoder: Decoder,
+    /// The Close frame to be sent, where the frames themselves decide it.
+    last: Option<(Option<CloseCode>, Cow<'static, str>)>,
+    control: Control,
+}
+
+/// How many control frames have come of late.
+struct Control {
+    since_ms: u64,
+    frames: u32,
+}
+
+impl Control {
+    /// Counts one. `false` when there are too many: a client that pings without end costs an answer each and says nothing.
+    fn bear(&mut self, now_ms: u64) -> bool {
+        if now_ms.saturating_sub(self.since_ms) >= 1_000 {
+            *self = Self { since_ms: now_ms, frames: 0 };
+        }
+        self.frames = self.frames.saturating_add(1);
+        self.frames <= bounds::MAX_CONTROL_FRAMES_PER_SECOND
+    }
+}
+
+impl Frames {
+    fn close(&mut self, code: CloseCode, reason: &'static str) -> End {
+        self.last = Some((Some(code), reason.into()));
+        End::Close
+    }
+
+    fn refuse(&mut self, peer: &Peer, code: CloseCode, rule: &'static str, reason: &'static str) -> End {
+        peer.note_invalid(rule, format_args!("{reason}"));
+        self.close(code, reason)
+    }
+}
+
+impl Wire for Frames {
+    async fn take(&mut self, peer: &Rc<Peer>, buf: &mut Vec<u8>, now_ns: u64) -> Result<(), End> {
+        loop {
+            match self.decoder.next_event(buf) {
+                Ok(None) => return Ok(()),
+                Ok(Some(Event::Text(span))) => {
+                    if peer.handle(span.of(buf), now_ns).await == Next::Close {
+                        return Err(self.close(CloseCode::POLICY_VIOLATION, "Authentication failed"));
+                    }
+                }
+                Ok(Some(Event::Binary(_))) => {
+                    let reason = "Binary messages are not supported";
+                    return Err(self.refuse(peer, CloseCode::UNSUPPORTED_DATA, "websocket", reason));
+                }
+                Ok(Some(Event::Ping(span))) => {
+                    if !self.control.bear(peer.now_ms()) {
+                        let reason = "Too many control frames";
+                        return Err(self.refuse(peer, CloseCode::POLICY_VIOLATION, "websocket", reason));
+                    }
+                    let mut frame = Vec::with_capacity(span.len() as usize + 2);
+                    write::pong(&mut frame, span.of(buf), None);
+                    peer.outbox().raw(&frame);
+                }
+                Ok(Some(Event::Pong(_))) => {
+                    if !self.control.bear(peer.now_ms()) {
+                        let reason = "Too many control frames";
+                        return Err(self.refuse(peer, CloseCode::POLICY_VIOLATION, "websocket", reason));
+                    }
+                }
+                Ok(Some(Event::Close { code, .. })) => {
+                    // The closing handshake (RFC 6455 §5.5.1): its own code back.
+                    self.last = Some((code, "".into()));
+                    return Err(End::Close);
+                }
+                Err(fault) => {
+                    peer.note_invalid("websocket", format_args!("{fault}"));
+                    self.last = Some((Some(fault.close_code()), fault.to_string().into()));
+                    return Err(End::Close);
+                }
+            }
+            peer.ready_for_more().await;
+        }
+    }
+
+    fn is_inside_message(&self, buf: &[u8]) -> bool {
+        self.decoder.in_message() || !buf.is_empty()
+    }
+
+    fn goodbye(&mut self, end: End) -> Vec<u8> {
+        let (code, reason) = match (end, self.last.take()) {
+            (_, Some(last)) => last,
+            (End::Idle, None) => (Some(CloseCode::GOING_AWAY), "Connection timeout".into()),
+            (End::Drain, None) => (Some(CloseCode::GOING_AWAY), "Server shutting down".into()),
+            (End::Unauthenticated, None) => (Some(CloseCode::POLICY_VIOLATION), "Authentication timeout".into()),
+            (End::Slow, None) => (Some(CloseCode::POLICY_VIOLATION), "Message timeout".into()),
+            // It has gone without a word.
+            (End::Client | End::Close, None) => return Vec::new(),
+        };
+        let mut frame = Vec::with_capacity(64);
+        write::close(&mut frame, code, &reason, None);
+        frame
+    }
+
+    fn idle_timeout_ms(&self, worker: &Worker) -> u64 {
+        worker.limits.get().idle_timeout_ms
+    }
+}
