@@ -53,6 +53,10 @@ pub const MAX_CONTROL_FRAMES_PER_SECOND: u32 = 256;
 /// A comment goes out on an event stream that was silent for this long, so that nothing between us and the client cuts it.
 pub const SSE_KEEP_ALIVE_MS: u64 = 15_000;
 
+/// A WebSocket upstream that is silent for this long is asked whether it is there. Below the 60 s after which many proxies in
+/// between cut an idle connection.
+pub const WEBSOCKET_PING_MS: u64 = 20_000;
+
 /// Bytes of a refused request that are read and thrown away before the connection closes, so that the refusal is not
 /// overtaken by a reset.
 pub const LINGER_BYTES: usize = 512 * 1024;

@@ -238,7 +238,7 @@ fn bytes_behind_an_answer_are_never_the_next_one() {
 }
 
 #[test]
-fn an_unreachable_upstream_is_502_and_the_call_was_not_made() {
+fn an_unreachable_upstream_is_502_and_the_call_nothing_sent() {
     let nobody = Nobody::new();
     let gateway = Gateway::start(&[], nobody.address);
     let response = gateway.post(&call(1));

@@ -445,5 +445,6 @@ fn socket(
         crate::wire::http1::write::field(&mut fields, &header.name, header.value.expose());
     }
     let (target, upstream, connect_timeout) = (target.clone(), state.clone(), upstream.connect_timeout);
-    Ok(SocketSpec { target, upstream, tls, fields, connect_timeout })
+    let ping_every = std::time::Duration::from_millis(crate::bounds::WEBSOCKET_PING_MS);
+    Ok(SocketSpec { target, upstream, tls, fields, connect_timeout, ping_every })
 }

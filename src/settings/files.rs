@@ -29,12 +29,6 @@ impl Loaded {
             let why = "is not served by this version";
             fault("SSL_ENABLED", why, "false, with TLS in front", "TLS_TERMINATED_UPSTREAM=true");
         }
-        for upstream in &self.settings.policy.upstreams {
-            if matches!(upstream.target, UpstreamTarget::Socket(_)) {
-                let why = "servers on sockets are not served by this version";
-                fault(&format!("upstream.{}.url", upstream.name), why, "an http:// or https:// URL", "");
-            }
-        }
         if self.settings.profile == Profile::Production {
             if self.settings.policy.upstreams.is_empty() {
                 let why = "no upstream is named, and production does not serve the sample server";

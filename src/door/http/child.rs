@@ -202,10 +202,7 @@ impl Connection {
             (502, "whether the call was carried out is unknown")
         };
         let text = format!("Upstream error: {reason}; {made}");
-        let retry_after_s = match reason {
-            Gone::BackingOff { retry_after_ms } => retry_after_ms.div_ceil(1000).max(1),
-            _ => 1,
-        };
+        let retry_after_s = reason.retry_after_ms().map_or(1, |ms| ms.div_ceil(1000).max(1));
         self.answer_rpc_later(call, status, -32001, &text, retry_after_s);
         let outcome = if *reason == Gone::Cancelled { Outcome::Cancelled } else { Outcome::UpstreamError };
         self.finish(call, outcome, status);

@@ -1,4 +1,5 @@
-//! When a process may be started: exponential back-off after crashes, and a bucket that bounds how often clients can have one started.
+//! When a process or connection may be started: exponential back-off after crashes, and a bucket that bounds how often clients can
+//! have one started.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,8 @@ use super::seam::SpawnFault;
 const FIRST: Duration = Duration::from_millis(100);
 /// Longest delay.
 const LONGEST: Duration = Duration::from_secs(30);
-/// A process that lived this long has not crashed at its start: its end counts as a first crash.
+/// An instance that lived this long has not crashed at its start: its end counts as a first crash.
 const STABLE: Duration = Duration::from_secs(10);
-/// One start a second on average: a client that varies its capabilities has a process started for each.
-const REFILL: Duration = Duration::from_secs(1);
 
 /// The starts of one upstream.
 #[derive(Debug)]
@@ -21,6 +20,7 @@ pub(super) struct Starts {
     fault: Option<SpawnFault>,
     burst: u32,
     tokens: u32,
+    refill: Duration,
     refilled: Instant,
 }
 
@@ -34,9 +34,10 @@ pub(super) enum Wait {
 }
 
 impl Starts {
-    pub(super) fn new(max_instances: usize, now: Instant) -> Self {
+    /// Starts of at most `max_instances` at a time, one each `refill` on average.
+    pub(super) fn new(max_instances: usize, refill: Duration, now: Instant) -> Self {
         let burst = u32::try_from(max_instances).unwrap_or(u32::MAX).clamp(1, 256) * 4;
-        Self { failures: 0, not_before: None, fault: None, burst, tokens: burst, refilled: now }
+        Self { failures: 0, not_before: None, fault: None, burst, tokens: burst, refill, refilled: now }
     }
 
     /// Whether a process may be started; takes a token if so.
@@ -44,9 +45,9 @@ impl Starts {
         if let Some(wait) = self.backing_off(now) {
             return Err(Wait::BackOff(wait, self.fault));
         }
-        while self.tokens < self.burst && now.duration_since(self.refilled) >= REFILL {
+        while self.tokens < self.burst && now.duration_since(self.refilled) >= self.refill {
             self.tokens += 1;
-            self.refilled += REFILL;
+            self.refilled += self.refill;
         }
         if self.tokens == self.burst {
             self.refilled = now;
@@ -89,10 +90,12 @@ impl Starts {
 mod tests {
     use super::*;
 
+    const REFILL: Duration = Duration::from_secs(1);
+
     #[test]
     fn delays_double_up_to_the_longest_and_start_over_after_a_stable_run() {
         let now = Instant::now();
-        let mut starts = Starts::new(4, now);
+        let mut starts = Starts::new(4, REFILL, now);
         let mut last = Duration::ZERO;
         for _ in 0..12 {
             let wait = starts.failed(now, Duration::ZERO, None, u32::MAX);
@@ -108,7 +111,7 @@ mod tests {
     #[test]
     fn starts_are_paced() {
         let now = Instant::now();
-        let mut starts = Starts::new(1, now);
+        let mut starts = Starts::new(1, REFILL, now);
         for _ in 0..4 {
             assert_eq!(starts.ask(now), Ok(()));
         }

@@ -1,4 +1,5 @@
 //! Whose message goes to which child, and back. One broker an upstream; no I/O and no clock in it: children are queues, time is an argument.
+//! A child is an instance of the server: a process, or a connection to one that runs elsewhere. To the broker these are the same.
 //!
 //! **Which child.** A legacy client's `initialize` decides: clients that agree in protocol version and capabilities share a child, because
 //! to the server they are one client; the first handshake is the server's, the others are answered from its copy. Messages of 2026-07-28
@@ -16,9 +17,9 @@ use sha2::{Digest, Sha256};
 
 use super::backoff::{Starts, Wait};
 use super::handle::{ChildState, ToClient, Vitals};
-use super::instance::{Init, Instance, Key, ORPHAN, Purpose, StdinQueue, Waiter};
+use super::instance::{Init, Instance, Key, ORPHAN, Purpose, ToServer, Waiter};
 use super::line::initialize_terms;
-use super::seam::{CallKind, ChildCall, ChildMessage, ChildSpec, Gone, SpawnFault};
+use super::seam::{CallKind, ChildCall, ChildMessage, ChildSpec, Gone, Server, SpawnFault};
 use super::sessions::Sessions;
 use super::splice::{minify, splice};
 
@@ -28,18 +29,22 @@ const MAX_TOKEN_BYTES: usize = 1024;
 const MAX_WAITERS: usize = 256;
 /// A child with sessions is given up for another kind of client only after this much idleness.
 const EVICT_AFTER: Duration = Duration::from_secs(10);
+/// One start of a process a second on average: a client that varies its capabilities has one started for each.
+const PROGRAM_START: Duration = Duration::from_secs(1);
+/// A connection costs less; a server that closes after each answer is borne with.
+const CONNECT: Duration = Duration::from_millis(50);
 /// Serials of the gateway's own requests; far above those of calls, and exact in a double.
 const OWN_SERIALS: u64 = 1 << 52;
 
-/// Starts a process and returns its stdin; given the number that its output will be reported under.
-pub(super) type Launch = Box<dyn FnMut(u64) -> Result<StdinQueue, SpawnFault>>;
+/// Starts a process or a connection and returns the queue to it; given the number that its output will be reported under.
+pub(super) type Launch = Box<dyn FnMut(u64) -> Result<ToServer, SpawnFault>>;
 
-/// One stdio upstream.
+/// One upstream that clients share.
 pub(super) struct Broker {
     pub(super) spec: ChildSpec,
     pub(super) vitals: Arc<Vitals>,
     pub(super) instances: BTreeMap<u64, Instance>,
-    /// Processes that were told to end and have not yet.
+    /// Instances that were told to end and have not yet.
     pub(super) dying: usize,
     pub(super) sessions: Sessions,
     pub(super) starts: Starts,
@@ -53,10 +58,19 @@ pub(super) fn gone(to: &ToClient, reason: Gone) {
     to.send(ChildMessage::Gone { reason });
 }
 
+/// A wait in whole milliseconds, at least one.
+pub(super) fn retry_ms(wait: Duration) -> u64 {
+    u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
 impl Broker {
     pub(super) fn new(spec: ChildSpec, vitals: Arc<Vitals>, launch: Launch, now: Instant) -> Self {
         let sessions = Sessions::new(spec.max_sessions);
-        let starts = Starts::new(spec.max_instances, now);
+        let refill = match spec.server {
+            Server::Program(_) => PROGRAM_START,
+            Server::Socket(_) => CONNECT,
+        };
+        let starts = Starts::new(spec.max_instances, refill, now);
         Self {
             spec,
             vitals,
@@ -165,10 +179,11 @@ impl Broker {
                 let mut edits = vec![];
                 edits.extend(id.map(|at| (at, ours.as_bytes())));
                 edits.extend(call.parts.progress_token.clone().map(|at| (at, ours.as_bytes())));
-                let sent = splice(&call.raw, &mut edits).map(|raw| instance.stdin.push(raw));
+                let sent = splice(&call.raw, &mut edits).map(|raw| instance.server.push(raw));
                 match sent {
                     Some(true) => {
-                        instance.init = Init::Pending { id: serial, since: now, waiters: vec![waiter] };
+                        let place = instance.server.pushed();
+                        instance.init = Init::Pending { id: serial, since: now, place, waiters: vec![waiter] };
                     }
                     Some(false) => gone(&waiter.to, Gone::Busy),
                     None => gone(&waiter.to, Gone::Malformed),
@@ -248,7 +263,7 @@ impl Broker {
         self.start(Some(key), now)
     }
 
-    /// Starts a process.
+    /// Starts a process or a connection.
     pub(super) fn start(&mut self, key: Option<Key>, now: Instant) -> Result<u64, Gone> {
         if self.dying >= self.spec.max_instances.max(1) {
             return Err(Gone::Busy);
@@ -258,8 +273,10 @@ impl Broker {
             Err(Wait::Paced) => return Err(Gone::Busy),
             Err(Wait::BackOff(_, Some(fault))) => return Err(Gone::NotStarted(fault)),
             Err(Wait::BackOff(wait, None)) => {
-                return Err(Gone::BackingOff {
-                    retry_after_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1),
+                let retry_after_ms = retry_ms(wait);
+                return Err(match self.spec.server {
+                    Server::Program(_) => Gone::BackingOff { retry_after_ms },
+                    Server::Socket(_) => Gone::Unreachable { retry_after_ms },
                 });
             }
         }
@@ -267,10 +284,10 @@ impl Broker {
         self.next_instance = self.next_instance.wrapping_add(1);
         let launched = (self.launch)(no);
         let result = match launched {
-            Ok(stdin) => {
+            Ok(server) => {
                 self.vitals.starts.fetch_add(1, Relaxed);
                 self.starts.started();
-                self.instances.insert(no, Instance::new(key, stdin, now));
+                self.instances.insert(no, Instance::new(key, server, now));
                 Ok(no)
             }
             Err(fault) => {
@@ -283,7 +300,7 @@ impl Broker {
         result
     }
 
-    /// Publishes state and number of processes.
+    /// Publishes state and number of instances.
     pub(super) fn publish(&self, now: Instant) {
         let state = if !self.instances.is_empty() {
             ChildState::Running

@@ -1,10 +1,12 @@
-//! One running child as the broker sees it: its stdin queue, the calls that it has not answered, the requests it has asked.
+//! One running instance, a process or a connection, as the broker sees it: the queue to it, the calls that it has not answered, the
+//! requests it has asked.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -13,10 +15,10 @@ use super::handle::ToClient;
 use super::seam::{ChildCall, ChildMessage, Gone, SessionId};
 use super::splice::{IdKey, splice};
 
-/// Messages that wait to be written to one child.
-const STDIN_MESSAGES: usize = 256;
-/// Bytes that wait to be written to one child; a single message may be longer.
-const STDIN_BYTES: usize = 4 << 20;
+/// Messages that wait to be written to one server.
+const SERVER_QUEUE: usize = 256;
+/// Bytes that wait to be written to one server; a single message may be longer.
+const SERVER_QUEUE_BYTES: usize = 4 << 20;
 /// A call whose client has gone, or that was cancelled at the server, is forgotten after this long.
 pub(super) const ORPHAN: Duration = Duration::from_secs(600);
 /// A call that its client cancelled may still be answered within this time; then its stream is closed.
@@ -26,47 +28,95 @@ pub(super) const HANDSHAKE: Duration = Duration::from_secs(120);
 /// Unanswered requests of one child to clients.
 pub(super) const MAX_ASKED: usize = 256;
 
-/// The writing end of a child's stdin. Dropping it ends the child.
+/// The broker's end of the queue to one server. Dropping it ends the instance.
 #[derive(Debug)]
-pub(super) struct StdinQueue {
+pub(super) struct ToServer {
     queue: mpsc::Sender<Vec<u8>>,
-    queued_bytes: Arc<AtomicUsize>,
+    flow: Arc<Flow>,
+    pushed: Cell<u64>,
     _wanted: oneshot::Sender<Infallible>,
 }
 
-/// The other end, for the task that writes.
+/// How far the queue to a server is read.
+#[derive(Debug, Default)]
+struct Flow {
+    queued_bytes: AtomicUsize,
+    /// Messages that the writing task has taken: of these the server may have seen something.
+    taken: AtomicU64,
+}
+
+/// The other end, for the tasks around a process or connection.
 #[derive(Debug)]
-pub(super) struct StdinOutlet {
-    pub(super) queue: mpsc::Receiver<Vec<u8>>,
-    pub(super) queued_bytes: Arc<AtomicUsize>,
-    /// Resolves when the child is not wanted any more.
+pub(super) struct Outlet {
+    pub(super) messages: Messages,
+    /// Resolves when the instance is not wanted any more.
     pub(super) unwanted: oneshot::Receiver<Infallible>,
 }
 
-impl StdinQueue {
-    pub(super) fn new() -> (Self, StdinOutlet) {
-        let (queue, out) = mpsc::channel(STDIN_MESSAGES);
-        let (wanted, unwanted) = oneshot::channel();
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let this = Self { queue, queued_bytes: Arc::clone(&queued_bytes), _wanted: wanted };
-        let outlet = StdinOutlet { queue: out, queued_bytes, unwanted };
-        (this, outlet)
+/// The messages to write, each with its line break.
+#[derive(Debug)]
+pub(super) struct Messages {
+    queue: mpsc::Receiver<Vec<u8>>,
+    flow: Arc<Flow>,
+}
+
+impl Messages {
+    /// The next message; from now on it counts as sent. `None` when the broker has let go. Cancel-safe.
+    pub(super) async fn next(&mut self) -> Option<Vec<u8>> {
+        let message = self.queue.recv().await?;
+        self.flow.taken.fetch_add(1, Relaxed);
+        Some(message)
     }
 
-    /// Queues one message, without line break. `false` when the child does not keep up.
+    /// A message that is there already.
+    #[cfg(test)]
+    pub(super) fn try_next(&mut self) -> Option<Vec<u8>> {
+        let message = self.queue.try_recv().ok()?;
+        self.flow.taken.fetch_add(1, Relaxed);
+        Some(message)
+    }
+
+    /// A message of so many bytes has left.
+    pub(super) fn written(&self, len: usize) {
+        self.flow.queued_bytes.fetch_sub(len, Relaxed);
+    }
+}
+
+impl ToServer {
+    pub(super) fn new() -> (Self, Outlet) {
+        let (queue, out) = mpsc::channel(SERVER_QUEUE);
+        let (wanted, unwanted) = oneshot::channel();
+        let flow = Arc::<Flow>::default();
+        let this = Self { queue, flow: Arc::clone(&flow), pushed: Cell::new(0), _wanted: wanted };
+        (this, Outlet { messages: Messages { queue: out, flow }, unwanted })
+    }
+
+    /// Queues one message, without line break. `false` when the server does not keep up.
     pub(super) fn push(&self, mut message: Vec<u8>) -> bool {
         message.push(b'\n');
-        let queued = self.queued_bytes.load(Relaxed);
-        if queued > 0 && queued.saturating_add(message.len()) > STDIN_BYTES {
+        let queued = self.flow.queued_bytes.load(Relaxed);
+        if queued > 0 && queued.saturating_add(message.len()) > SERVER_QUEUE_BYTES {
             return false;
         }
         let len = message.len();
-        self.queued_bytes.fetch_add(len, Relaxed);
+        self.flow.queued_bytes.fetch_add(len, Relaxed);
         let sent = self.queue.try_send(message).is_ok();
-        if !sent {
-            self.queued_bytes.fetch_sub(len, Relaxed);
+        if sent {
+            self.pushed.set(self.pushed.get().saturating_add(1));
+        } else {
+            self.flow.queued_bytes.fetch_sub(len, Relaxed);
         }
         sent
+    }
+
+    /// Messages that were queued so far.
+    pub(super) fn pushed(&self) -> u64 {
+        self.pushed.get()
+    }
+
+    /// Messages that were taken to be written so far: the first so many of those that were queued.
+    fn taken(&self) -> u64 {
+        self.flow.taken.load(Relaxed)
     }
 }
 
@@ -85,7 +135,7 @@ pub(super) enum Init {
     /// None was sent.
     Fresh,
     /// It waits for the server's answer.
-    Pending { id: u64, since: Instant, waiters: Vec<Waiter> },
+    Pending { id: u64, since: Instant, place: u64, waiters: Vec<Waiter> },
     /// The answer, and where its id stands.
     Done {
         response: Vec<u8>,
@@ -126,6 +176,8 @@ pub(super) struct Call {
     pub(super) wants_log: bool,
     /// When it is given up.
     pub(super) deadline: Option<Instant>,
+    /// Its place in the queue to the server, from 1.
+    place: u64,
 }
 
 /// A request of the server that a client has not answered.
@@ -137,12 +189,12 @@ pub(super) struct Asked {
     pub(super) since: Instant,
 }
 
-/// A running child.
+/// A running process, or a connection, from before it stands.
 #[derive(Debug)]
 pub(super) struct Instance {
     /// `None`: started ahead, not used yet.
     pub(super) key: Option<Key>,
-    pub(super) stdin: StdinQueue,
+    pub(super) server: ToServer,
     pub(super) init: Init,
     /// By serial: the oldest first.
     pub(super) calls: BTreeMap<u64, Call>,
@@ -154,10 +206,10 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    pub(super) fn new(key: Option<Key>, stdin: StdinQueue, now: Instant) -> Self {
+    pub(super) fn new(key: Option<Key>, server: ToServer, now: Instant) -> Self {
         Self {
             key,
-            stdin,
+            server,
             init: Init::Fresh,
             calls: BTreeMap::new(),
             by_client_id: HashMap::new(),
@@ -202,9 +254,10 @@ impl Instance {
         let (Some(message), Some(key)) = (splice(&call.raw, &mut edits), IdKey::of(&id)) else {
             return refuse(Gone::Malformed);
         };
-        if !self.stdin.push(message) {
+        if !self.server.push(message) {
             return refuse(Gone::Busy);
         }
+        let place = self.server.pushed();
         if let Some(session) = call.session {
             self.by_client_id.insert((session, key), serial);
         }
@@ -212,7 +265,7 @@ impl Instance {
         self.last_used = now;
         self.calls.insert(
             serial,
-            Call { session: call.session, to: Some(to), id, token, purpose, wants_log, deadline: None },
+            Call { session: call.session, to: Some(to), id, token, purpose, wants_log, deadline: None, place },
         );
         true
     }
@@ -237,7 +290,7 @@ impl Instance {
             r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{serial},"reason":"{reason}"}}}}"#
         );
         // A child that does not read cannot be told; it will end by itself or by its idle time.
-        self.stdin.push(note.into_bytes());
+        self.server.push(note.into_bytes());
         Some(call)
     }
 
@@ -247,20 +300,24 @@ impl Instance {
         let mut answer = br#"{"jsonrpc":"2.0","id":"#.to_vec();
         answer.extend_from_slice(id);
         answer.extend_from_slice(tail.as_bytes());
-        self.stdin.push(answer);
+        self.server.push(answer);
     }
 
-    /// Tells all clients that wait for this child why it will not answer.
+    /// Tells all clients that wait for this instance why it will not answer. What was still queued has not been sent.
     pub(super) fn fail_all(&mut self, reason: &Gone) {
-        let gone = || ChildMessage::Gone { reason: reason.clone() };
+        let gone = |place: u64, taken: u64| {
+            let was_sent = place <= taken || !matches!(reason, Gone::Exited | Gone::Disconnected);
+            ChildMessage::Gone { reason: if was_sent { reason.clone() } else { Gone::Unsent } }
+        };
+        let taken = self.server.taken();
         for call in std::mem::take(&mut self.calls).into_values() {
             if let Some(to) = call.to {
-                to.send(gone());
+                to.send(gone(call.place, taken));
             }
         }
-        if let Init::Pending { waiters, .. } = std::mem::replace(&mut self.init, Init::Fresh) {
+        if let Init::Pending { place, waiters, .. } = std::mem::replace(&mut self.init, Init::Fresh) {
             for waiter in waiters {
-                waiter.to.send(gone());
+                waiter.to.send(gone(place, taken));
             }
         }
     }

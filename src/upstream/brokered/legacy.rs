@@ -107,7 +107,7 @@ impl Broker {
             }
             _ => {}
         }
-        let sent = splice(&call.raw, &mut edits).is_some_and(|raw| instance.stdin.push(raw));
+        let sent = splice(&call.raw, &mut edits).is_some_and(|raw| instance.server.push(raw));
         if sent {
             to.send(ChildMessage::Accepted);
         } else {
@@ -121,7 +121,7 @@ impl Broker {
         if let (Some(key), Some(instance)) = (key, self.instances.get_mut(&no))
             && instance.asked.get(&key).is_some_and(|asked| asked.session == id)
         {
-            let sent = splice(&call.raw, &mut []).is_some_and(|raw| instance.stdin.push(raw));
+            let sent = splice(&call.raw, &mut []).is_some_and(|raw| instance.server.push(raw));
             if !sent {
                 return gone(to, Gone::Busy);
             }
@@ -168,7 +168,7 @@ impl Broker {
         let serial = self.next_own;
         self.next_own = self.next_own.wrapping_add(1);
         if let (Some(instance), Ok(uri)) = (self.instances.get(&no), serde_json::to_string(uri)) {
-            instance.stdin.push(
+            instance.server.push(
                 format!(
                     r#"{{"jsonrpc":"2.0","id":{serial},"method":"resources/unsubscribe","params":{{"uri":{uri}}}}}"#
                 )

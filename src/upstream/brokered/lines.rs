@@ -1,4 +1,4 @@
-//! Lines out of a child's stdout, bounded: a line that is too long is discarded without being kept, and its id is still found, so that the
+//! Lines out of a child's stdout or a socket, bounded: a line that is too long is discarded without being kept, and its id is still found, so that the
 //! one call that it answers fails instead of waiting for ever.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used)]
 
@@ -42,6 +42,11 @@ impl Lines {
             self.held.shrink_to(KEEP_BYTES);
         }
         self.hold(chunk);
+    }
+
+    /// Whether nothing of a next line has come.
+    pub(super) fn is_between(&self) -> bool {
+        self.held.is_empty() && self.over.is_none()
     }
 
     fn hold(&mut self, piece: &[u8]) {

@@ -27,11 +27,13 @@ mod process;
 mod routing;
 mod seam;
 mod sessions;
+mod socket;
 mod splice;
 mod stateless;
 mod stderr;
 mod thread;
 mod upkeep;
+mod websocket;
 
 #[cfg(test)]
 mod tests;

@@ -8,34 +8,32 @@ use std::ffi::OsString;
 use std::io;
 use std::process::Stdio;
 use std::rc::{Rc, Weak};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::timeout;
 
 use super::broker::Broker;
-use super::instance::{StdinOutlet, StdinQueue};
+use super::instance::{Messages, Outlet, ToServer};
 use super::lines::{Line, Lines};
 use super::seam::{ChildSpec, ProgramSpec, SpawnFault};
 use super::stderr::log_stderr;
+use super::upkeep::End;
 use crate::sys::child::{ExitFd, die_with_parent};
 
 /// After stdin was closed: SIGTERM to the group.
 const TERM_AFTER: Duration = Duration::from_secs(2);
 /// After stdin was closed: SIGKILL to the group.
 const KILL_AFTER: Duration = Duration::from_secs(5);
-/// A child that takes nothing from a full pipe for this long is stuck, and is ended.
-const WRITE_STALL: Duration = Duration::from_secs(120);
-/// Time for what a dead child left in its pipe.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Read at once from a child.
-const READ_BYTES: usize = 64 * 1024;
+/// A server that takes nothing from a full pipe or socket for this long is stuck, and is ended.
+pub(super) const WRITE_STALL: Duration = Duration::from_secs(120);
+/// Time for what a dead server left in its pipe or socket.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Read at once from a server.
+pub(super) const READ_BYTES: usize = 64 * 1024;
 /// What a child inherits of the gateway's environment. Nothing else: the gateway's secrets stand there.
 const INHERITED: [&str; 9] = ["PATH", "HOME", "USER", "LANG", "LC_ALL", "TERM", "TMPDIR", "SHELL", "LOGNAME"];
 
@@ -46,14 +44,14 @@ pub(super) fn launch(
     no: u64,
     broker: Weak<RefCell<Broker>>,
     alive: Rc<()>,
-) -> Result<StdinQueue, SpawnFault> {
+) -> Result<ToServer, SpawnFault> {
     let mut child = start(program).map_err(|(fault, error)| {
         let command = program.command.first().map(String::as_str).unwrap_or_default();
         tracing::error!(upstream = %spec.name, command, %error, "the server cannot be started: {fault}");
         fault
     })?;
     tracing::info!(upstream = %spec.name, pid = child.id(), "the server was started");
-    let (queue, outlet) = StdinQueue::new();
+    let (queue, outlet) = ToServer::new();
     if let Some(stderr) = child.stderr.take() {
         spawn_local(log_stderr(spec.name.clone(), stderr));
     }
@@ -61,7 +59,7 @@ pub(super) fn launch(
     spawn_local(async move {
         let how = supervise(child, outlet, max, no, broker.clone()).await;
         if let Some(broker) = broker.upgrade() {
-            broker.borrow_mut().on_exit(no, &how, Instant::now());
+            broker.borrow_mut().on_end(no, &End::Exited(how), Instant::now());
         }
         drop(alive);
     });
@@ -140,14 +138,14 @@ fn signal_group(pid: Option<Pid>, signal: Signal) {
 /// Runs until the process and its group are gone; says how it ended.
 async fn supervise(
     mut child: Child,
-    outlet: StdinOutlet,
+    outlet: Outlet,
     max_message_bytes: usize,
     no: u64,
     broker: Weak<RefCell<Broker>>,
 ) -> String {
     let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
     let exit = ExitWatch::new(pid);
-    let mut writer = spawn_writer(child.stdin.take(), outlet.queue, outlet.queued_bytes);
+    let mut writer = spawn_writer(child.stdin.take(), outlet.messages);
     let mut reader = spawn_reader(child.stdout.take(), max_message_bytes, no, broker);
     let mut has_exited = false;
     let how = tokio::select! {
@@ -177,28 +175,33 @@ async fn supervise(
     }
 }
 
-fn spawn_writer(
-    stdin: Option<ChildStdin>,
-    mut queue: mpsc::Receiver<Vec<u8>>,
-    queued_bytes: Arc<AtomicUsize>,
-) -> JoinHandle<()> {
+fn spawn_writer(stdin: Option<ChildStdin>, mut messages: Messages) -> JoinHandle<()> {
     spawn_local(async move {
         let Some(mut stdin) = stdin else {
             return;
         };
-        while let Some(message) = queue.recv().await {
-            let mut rest = message.as_slice();
-            while !rest.is_empty() {
-                match timeout(WRITE_STALL, stdin.write(rest)).await {
-                    Ok(Ok(written)) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
-                    _ => return,
-                }
+        while let Some(message) = messages.next().await {
+            if write(&mut stdin, &message).await.is_err() {
+                return;
             }
-            queued_bytes.fetch_sub(message.len(), Relaxed);
+            messages.written(message.len());
         }
         // The broker has dropped its end: the supervisor sees that too and closes stdin by ending this task.
         std::future::pending::<()>().await;
     })
+}
+
+/// Writes all of `bytes` and what is buffered below, however long that takes as long as some of it goes.
+pub(super) async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let stalled = || io::Error::from(io::ErrorKind::TimedOut);
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match timeout(WRITE_STALL, to.write(rest)).await.map_err(|_| stalled())?? {
+            0 => return Err(io::ErrorKind::WriteZero.into()),
+            written => rest = rest.get(written..).unwrap_or_default(),
+        }
+    }
+    timeout(WRITE_STALL, to.flush()).await.map_err(|_| stalled())?
 }
 
 fn spawn_reader(

@@ -40,7 +40,7 @@ impl Broker {
             None => {
                 self.vitals.bad_lines.fetch_add(1, Relaxed);
                 let shown = line.get(..line.len().min(200)).unwrap_or_default();
-                tracing::debug!(upstream = %self.spec.name, line = %shown.escape_ascii(), "no JSON-RPC on stdout: ignored");
+                tracing::debug!(upstream = %self.spec.name, line = %shown.escape_ascii(), "no JSON-RPC message: ignored");
             }
         }
     }
@@ -49,7 +49,7 @@ impl Broker {
     pub(super) fn on_too_long(&mut self, no: u64, id: Option<u64>, now: Instant) {
         self.vitals.bad_lines.fetch_add(1, Relaxed);
         let limit = self.spec.max_message_bytes;
-        tracing::warn!(upstream = %self.spec.name, limit, "a message on stdout is too long: discarded");
+        tracing::warn!(upstream = %self.spec.name, limit, "a message of the server is too long: discarded");
         let (Some(serial), Some(instance)) = (id, self.instances.get_mut(&no)) else {
             return;
         };
@@ -148,7 +148,7 @@ impl Broker {
             let mut pong = br#"{"jsonrpc":"2.0","id":"#.to_vec();
             pong.extend_from_slice(id.text.as_bytes());
             pong.extend_from_slice(br#","result":{}}"#);
-            instance.stdin.push(pong);
+            instance.server.push(pong);
             return;
         }
         let Some(key) = IdKey::of(id.text.as_bytes()) else {

@@ -70,6 +70,8 @@ pub struct SocketSpec {
     pub fields: Zeroizing<Vec<u8>>,
     /// Time until a connection must stand, its handshakes included.
     pub connect_timeout: Duration,
+    /// A WebSocket that is silent for this long is asked whether it is there; half of it again, and it is given up.
+    pub ping_every: Duration,
 }
 
 impl ChildSpec {
@@ -196,6 +198,18 @@ pub enum Gone {
     /// It ended while the call was in flight.
     #[error("the server ended during the call")]
     Exited,
+    /// The connection to it ended while the call was in flight.
+    #[error("the connection to the server ended during the call")]
+    Disconnected,
+    /// It ended, or the connection did, before the call was written.
+    #[error("the server went away before the call was sent")]
+    Unsent,
+    /// No connection came about, or the next one is not tried yet.
+    #[error("the server cannot be reached")]
+    Unreachable {
+        /// Milliseconds until the next try.
+        retry_after_ms: u64,
+    },
     /// It did not answer `initialize` in time.
     #[error("the server did not answer the handshake")]
     NoHandshake,
@@ -217,17 +231,28 @@ pub enum Gone {
 }
 
 impl Gone {
-    /// Whether the call certainly never reached the server.
+    /// Whether it is certain that the server has seen nothing of the call: it may be made again.
     #[must_use]
     pub fn nothing_sent(&self) -> bool {
         match self {
             Self::Busy
             | Self::BackingOff { .. }
             | Self::NotStarted(_)
+            | Self::Unsent
+            | Self::Unreachable { .. }
             | Self::NoHandshake
             | Self::Malformed
             | Self::Stopping => true,
-            Self::Exited | Self::TooLong | Self::Closed | Self::Cancelled => false,
+            Self::Exited | Self::Disconnected | Self::TooLong | Self::Closed | Self::Cancelled => false,
+        }
+    }
+
+    /// How soon it is worth trying again, in milliseconds, where that is known.
+    #[must_use]
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        match self {
+            Self::BackingOff { retry_after_ms } | Self::Unreachable { retry_after_ms } => Some(*retry_after_ms),
+            _ => None,
         }
     }
 }
@@ -254,5 +279,5 @@ pub enum SpawnFault {
 
 /// The children thread's inbox is full, or it has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many calls are waiting for stdio servers")]
+#[error("too many calls are waiting for the servers")]
 pub struct Busy;

@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 
 use super::broker::Broker;
 use super::handle::{ChildState, ChildrenHandle, Inlets, Vitals};
-use super::instance::{StdinOutlet, StdinQueue};
+use super::instance::{Outlet, ToServer};
+use super::upkeep::End;
 use super::*;
+use crate::settings::{SocketTarget, SocketTransport};
+use crate::state::lifecycle::UpstreamState;
 
 const VERSION: &str = "2025-11-25";
 
@@ -20,7 +23,7 @@ struct Bench {
     broker: Broker,
     handle: ChildrenHandle,
     inlets: Inlets,
-    children: Rc<RefCell<Vec<(u64, StdinOutlet)>>>,
+    children: Rc<RefCell<Vec<(u64, Outlet)>>>,
     vitals: Arc<Vitals>,
     now: Instant,
 }
@@ -35,7 +38,7 @@ impl Bench {
         let children = Rc::new(RefCell::new(Vec::new()));
         let started = Rc::clone(&children);
         let launch = Box::new(move |no| {
-            let (queue, outlet) = StdinQueue::new();
+            let (queue, outlet) = ToServer::new();
             started.borrow_mut().push((no, outlet));
             Ok(queue)
         });
@@ -76,8 +79,8 @@ impl Bench {
         let mut children = self.children.borrow_mut();
         let (_, outlet) = &mut children[index];
         let mut out = Vec::new();
-        while let Ok(line) = outlet.queue.try_recv() {
-            outlet.queued_bytes.fetch_sub(line.len(), Relaxed);
+        while let Some(line) = outlet.messages.try_next() {
+            outlet.messages.written(line.len());
             assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
             assert!(line.ends_with(b"\n"));
             out.push(serde_json::from_slice(&line).unwrap());
@@ -425,9 +428,10 @@ fn a_dead_child_takes_its_calls_and_sessions_with_it() {
     let a = bench.open(0, 1, &json!({}));
     let mut stream = bench.listen(a, 1);
     let mut call = bench.request(Some(a), 1, &json!(1), "tools/call", json!({}));
+    bench.written(0);
     let no = bench.children.borrow()[0].0;
     let now = bench.now;
-    bench.broker.on_exit(no, "exited", now);
+    bench.broker.on_end(no, &End::Exited("exited".to_owned()), now);
     let exited = Some(ChildMessage::Gone { reason: Gone::Exited });
     assert_eq!(call.try_recv(), exited);
     assert_eq!(stream.try_recv(), exited);
@@ -569,4 +573,99 @@ fn answers_that_are_too_long_fail_their_call() {
     bench.broker.on_line(no, b"Server ready", now);
     bench.broker.on_line(no, b"  ", now);
     assert_eq!(bench.handle.counters(0).bad_lines, 3);
+}
+
+/// A spec of connections instead of processes.
+fn on_a_socket(spec: &mut ChildSpec) {
+    let target = SocketTarget {
+        transport: SocketTransport::Lines,
+        tls: false,
+        host: "127.0.0.1".to_owned(),
+        port: 1,
+        path_and_query: String::new(),
+        authority: "127.0.0.1:1".to_owned(),
+        max_instances: 4,
+    };
+    *spec = ChildSpec::socket(
+        "test",
+        SocketSpec {
+            target,
+            upstream: Arc::new(UpstreamState::new("test")),
+            tls: None,
+            fields: zeroize::Zeroizing::default(),
+            connect_timeout: Duration::from_secs(1),
+            ping_every: Duration::from_secs(1),
+        },
+    );
+}
+
+fn reason(handle: &mut CallHandle) -> Gone {
+    match handle.try_recv() {
+        Some(ChildMessage::Gone { reason }) => reason,
+        other => panic!("not gone: {other:?}"),
+    }
+}
+
+#[test]
+fn an_idle_connection_that_the_server_closes_is_no_crash() {
+    let mut bench = Bench::new(on_a_socket);
+    let now = bench.now;
+    bench.broker.tick(now);
+    assert_eq!(bench.started(), 0, "nothing is connected to before it is needed");
+    let session = bench.open(0, 1, &json!({}));
+    let mut stream = bench.listen(session, 1);
+    let no = bench.children.borrow()[0].0;
+    bench.broker.on_end(no, &End::Closed, now);
+    assert_eq!(reason(&mut stream), Gone::Disconnected);
+    let mut late = bench.request(Some(session), 1, &json!(1), "tools/call", json!({}));
+    assert_eq!(late.try_recv(), Some(ChildMessage::SessionUnknown), "the session went with its connection");
+    assert_eq!((bench.handle.counters(0).crashes, bench.handle.state(0)), (0, ChildState::Idle));
+    // The next call is not made to wait.
+    let mut next = bench.request(None, 1, &json!(1), "tools/call", json!({}));
+    assert_eq!((bench.started(), bench.written(1).len()), (2, 1));
+    nothing(&mut next);
+}
+
+#[test]
+fn what_was_still_queued_when_an_instance_ended_was_not_sent() {
+    for (change, end, broken) in [
+        (on_a_socket as fn(&mut ChildSpec), End::Closed, Gone::Disconnected),
+        (on_a_socket, End::Broken("reset".to_owned()), Gone::Disconnected),
+        (|_| {}, End::Exited("killed".to_owned()), Gone::Exited),
+    ] {
+        let mut bench = Bench::new(change);
+        let now = bench.now;
+        let mut sent = bench.request(None, 1, &json!(1), "tools/call", json!({}));
+        assert_eq!(bench.written(0).len(), 1);
+        let mut queued = bench.request(None, 2, &json!(1), "tools/call", json!({}));
+        let no = bench.children.borrow()[0].0;
+        bench.broker.on_end(no, &end, now);
+        assert_eq!((reason(&mut sent), reason(&mut queued)), (broken, Gone::Unsent), "{end:?}");
+        assert!(Gone::Unsent.nothing_sent() && !Gone::Disconnected.nothing_sent() && !Gone::Exited.nothing_sent());
+        assert_eq!(bench.handle.counters(0).crashes, 1, "{end:?}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_is_tried_again_later_and_later() {
+    let mut bench = Bench::new(on_a_socket);
+    let mut waits = Vec::new();
+    for index in 0..4 {
+        let now = bench.now;
+        let mut calls = [1, 2].map(|principal| bench.request(None, principal, &json!(1), "tools/call", json!({})));
+        assert_eq!(bench.started(), index + 1, "both calls wait for one connection");
+        let no = bench.children.borrow()[index].0;
+        bench.broker.on_end(no, &End::Unreachable("refused".to_owned()), now);
+        let [one, two] = &mut calls;
+        let Gone::Unreachable { retry_after_ms } = reason(one) else { panic!("not unreachable") };
+        assert_eq!(reason(two), Gone::Unreachable { retry_after_ms });
+        assert!(Gone::Unreachable { retry_after_ms }.nothing_sent());
+        // Until then nobody knocks.
+        let mut early = bench.request(None, 1, &json!(2), "tools/call", json!({}));
+        assert!(matches!(reason(&mut early), Gone::Unreachable { .. }));
+        assert_eq!(bench.started(), index + 1);
+        waits.push(retry_after_ms);
+        bench.now += Duration::from_millis(retry_after_ms + 1);
+    }
+    assert!(waits[3] > 2 * waits[0], "{waits:?}");
 }

@@ -1,4 +1,4 @@
-//! The children thread: a runtime of its own that never waits for any one child or client.
+//! The children thread: a runtime of its own that never waits for any one child or client. Connections live on it like processes.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,8 +12,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::broker::Broker;
 use super::handle::{ChildrenHandle, Inlets, Vitals};
-use super::process::launch;
-use super::seam::{ChildMessage, ChildSpec, Gone, Server, SpawnFault};
+use super::seam::{ChildMessage, ChildSpec, Gone, Server};
+use super::{process, socket};
 
 /// How often time is looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub fn spawn(children: Vec<ChildSpec>) -> io::Result<(ChildrenHandle, JoinHandle
 }
 
 async fn run(specs: Vec<(ChildSpec, Arc<Vitals>)>, mut inlets: Inlets) {
-    // Every process holds one count of it.
+    // Every process and connection holds one count of it.
     let alive = Rc::new(());
     let brokers: Vec<Rc<RefCell<Broker>>> =
         specs.into_iter().map(|(spec, vitals)| broker(spec, vitals, &alive)).collect();
@@ -87,8 +87,8 @@ fn broker(spec: ChildSpec, vitals: Arc<Vitals>, alive: &Rc<()>) -> Rc<RefCell<Br
     Rc::new_cyclic(|weak| {
         let (weak, alive, launched) = (weak.clone(), Rc::clone(alive), spec.clone());
         let start = Box::new(move |no| match &launched.server {
-            Server::Program(program) => launch(&launched, program, no, weak.clone(), Rc::clone(&alive)),
-            Server::Socket(_) => Err(SpawnFault::Other),
+            Server::Program(program) => process::launch(&launched, program, no, weak.clone(), Rc::clone(&alive)),
+            Server::Socket(socket) => Ok(socket::launch(&launched, socket, no, weak.clone(), Rc::clone(&alive))),
         });
         RefCell::new(Broker::new(spec, vitals, start, Instant::now()))
     })

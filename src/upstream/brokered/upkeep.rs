@@ -1,12 +1,25 @@
-//! What time and processes do to a broker: expiry, ends, restarts.
+//! What time, processes and connections do to a broker: expiry, ends, restarts.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::broker::Broker;
+use super::broker::{Broker, retry_ms};
 use super::instance::{HANDSHAKE, Init, Instance, ORPHAN};
 use super::seam::{ChildMessage, Gone, SessionId};
 use super::splice::IdKey;
+
+/// How an instance ended. What is told is for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The process ended.
+    Exited(String),
+    /// The server closed the connection in good order, between two messages.
+    Closed,
+    /// The connection ended in another way.
+    Broken(String),
+    /// It never stood: nothing was sent.
+    Unreachable(String),
+}
 
 impl Broker {
     /// Once a second: forgets what is over, ends what is idle, starts ahead what shall be warm.
@@ -68,24 +81,43 @@ impl Broker {
         }
     }
 
-    /// The process of child `no` has ended; `how` is for the log.
-    pub(super) fn on_exit(&mut self, no: u64, how: &str, now: Instant) {
+    /// Child `no` has ended.
+    pub(super) fn on_end(&mut self, no: u64, end: &End, now: Instant) {
         let Some(instance) = self.instances.remove(&no) else {
             self.dying = self.dying.saturating_sub(1);
             return;
         };
         let age = now.duration_since(instance.born);
-        self.bury(instance, &Gone::Exited);
+        let upstream = &self.spec.name;
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        if let (End::Closed, true) = (end, instance.is_idle()) {
+            // Servers close idle connections as they please: nothing is lost, and nothing needs to wait.
+            tracing::debug!(%upstream, age_ms, "the server closed the connection");
+            self.bury(instance, &Gone::Disconnected);
+            return self.publish(now);
+        }
         self.vitals.crashes.fetch_add(1, Relaxed);
-        let random = getrandom::u32().unwrap_or(0);
-        let wait = self.starts.failed(now, age, None, random);
-        tracing::warn!(
-            upstream = %self.spec.name,
-            how,
-            age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
-            retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
-            "the server ended"
-        );
+        let age = if matches!(end, End::Unreachable(_)) { Duration::ZERO } else { age };
+        let retry_ms = retry_ms(self.starts.failed(now, age, None, getrandom::u32().unwrap_or(0)));
+        let reason = match end {
+            End::Exited(how) => {
+                tracing::warn!(%upstream, how, age_ms, retry_ms, "the server ended");
+                Gone::Exited
+            }
+            End::Closed => {
+                tracing::warn!(%upstream, age_ms, retry_ms, "the server closed the connection during a call");
+                Gone::Disconnected
+            }
+            End::Broken(how) => {
+                tracing::warn!(%upstream, how, age_ms, retry_ms, "the connection to the server broke");
+                Gone::Disconnected
+            }
+            End::Unreachable(how) => {
+                tracing::warn!(%upstream, how, retry_ms, "the server cannot be reached");
+                Gone::Unreachable { retry_after_ms: retry_ms }
+            }
+        };
+        self.bury(instance, &reason);
         self.publish(now);
     }
 

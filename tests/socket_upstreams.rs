@@ -1,0 +1,418 @@
+//! Promise: a server on a socket of its own (`tcp://`, `tls://`, `ws://`, `wss://`) is served like one on standard input and output:
+//! clients share its connections and never meet, and a connection that ends is made again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "support/blackbox/mod.rs"]
+mod blackbox;
+#[path = "support/socket_server.rs"]
+mod socket_server;
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use blackbox::{Client, Gateway, Response, TOKEN, call, initialize, modern, post, until};
+use ringwall::settings::{SocketTarget, SocketTransport};
+use ringwall::state::lifecycle::UpstreamState;
+use ringwall::upstream::brokered::{
+    CallHandle, CallKind, ChildCall, ChildMessage, ChildSpec, Gone, Parts, SocketSpec, spawn,
+};
+use serde_json::Value;
+use socket_server::{Kind, SocketServer};
+
+/// A gateway in front of one server.
+fn gateway(server: &SocketServer, more: &str) -> Gateway {
+    several(&[("only", server)], more)
+}
+
+fn several(servers: &[(&str, &SocketServer)], more: &str) -> Gateway {
+    // Certificates are read at the start: they stand where every test's gateway finds them, by an absolute path.
+    let folder = tempfile::tempdir().unwrap();
+    let mut policy = String::new();
+    for (name, server) in servers {
+        let path = folder.path().join(format!("{name}.pem"));
+        std::fs::write(&path, &server.certificate).unwrap();
+        let section = server.policy(name).replace(&format!("\"{name}.pem\""), &format!("\"{}\"", path.display()));
+        policy.push_str(&section);
+        policy.push_str(more);
+        policy.push('\n');
+    }
+    Gateway::with_policy(&[("MCP_LOG_LEVEL", "debug")], &policy).ready()
+}
+
+fn tool(id: impl std::fmt::Display, name: &str, more: &str) -> Vec<u8> {
+    modern(id, "tools/call", Some(name), &format!("\"name\":\"{name}\"{more}"))
+}
+
+fn echo(id: impl std::fmt::Display, text: &str) -> Vec<u8> {
+    tool(id, "echo", &format!(",\"arguments\":{{\"text\":\"{text}\"}}"))
+}
+
+fn text_of(response: &Response) -> String {
+    response.json()["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("{response:?}")).to_owned()
+}
+
+/// A session, with the field that names it.
+fn session(gateway: &Gateway) -> String {
+    let opened = gateway.post(&initialize());
+    assert_eq!(opened.status, 200, "{opened:?}");
+    let field = format!("Mcp-Session-Id: {}", opened.field("mcp-session-id").unwrap());
+    let ready =
+        gateway.client().ask(&with(&post("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}"), &field));
+    assert_eq!(ready.status, 202);
+    field
+}
+
+fn with(bytes: &[u8], field: &str) -> Vec<u8> {
+    String::from_utf8(bytes.to_vec()).unwrap().replacen("\r\n", &format!("\r\n{field}\r\n"), 1).into_bytes()
+}
+
+fn session_call(id: impl std::fmt::Display, name: &str, field: &str) -> Vec<u8> {
+    with(&post(&call(id).replace("\"echo\"", &format!("\"{name}\""))), field)
+}
+
+fn listen(gateway: &Gateway, field: &str) -> Client {
+    let mut client = gateway.client();
+    client.send(
+        format!(
+            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nAccept: text/event-stream\r\n\
+             MCP-Protocol-Version: 2025-11-25\r\n{field}\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    assert_eq!(client.head().status, 200);
+    client
+}
+
+/// The next message of an event stream; comments are passed over.
+fn event(client: &mut Client) -> Value {
+    loop {
+        let event = client.event();
+        if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+            return serde_json::from_str(data).unwrap();
+        }
+    }
+}
+
+#[test]
+fn calls_of_both_eras_are_answered_over_one_connection_each() {
+    for kind in Kind::ALL {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        let mut client = gateway.client();
+        for id in ["1", "\"a\"", "1"] {
+            let response = client.ask(&echo(id, "hello"));
+            assert_eq!((response.status, text_of(&response).as_str()), (200, "hello"), "{kind:?}");
+            assert_eq!(response.json()["id"].to_string(), id);
+        }
+        assert_eq!(server.connections(), 1, "{kind:?}");
+        let (one, two) = (session(&gateway), session(&gateway));
+        for field in [&one, &two] {
+            let response = gateway.client().ask(&session_call(7, "echo", field));
+            assert_eq!((response.json()["id"].clone(), text_of(&response).as_str()), (7.into(), "hello"), "{kind:?}");
+        }
+        // Sessions that agree share a connection and its handshake.
+        assert_eq!((server.connections(), server.count("initialize")), (2, 1), "{kind:?}");
+        assert_eq!(server.count("notifications/initialized"), 1);
+        drop(client);
+        gateway.unharmed();
+    }
+}
+
+#[test]
+fn clients_with_equal_ids_do_not_meet_whatever_the_order_of_the_answers() {
+    for kind in Kind::ALL {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        let mut held: Vec<Client> = (0..8)
+            .map(|_| {
+                let mut client = gateway.client();
+                client.send(&tool(1, "hold", ""));
+                client
+            })
+            .collect();
+        let mut echoing = gateway.client();
+        assert_eq!(text_of(&echoing.ask(&echo(1, "mine"))), "mine", "{kind:?}");
+        until("all to be held", || server.calls("hold") == 8);
+        assert_eq!(text_of(&gateway.client().ask(&tool(1, "release", ""))), "released", "{kind:?}");
+        for client in &mut held {
+            let response = client.response();
+            assert_eq!((response.json()["id"].clone(), text_of(&response).as_str()), (1.into(), "held"), "{kind:?}");
+        }
+        assert_eq!(server.connections(), 1, "{kind:?}");
+    }
+}
+
+#[test]
+fn progress_goes_to_its_owner_and_a_server_s_request_comes_back_answered() {
+    for kind in Kind::ALL {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        let (mut waiting, mut asking) = (gateway.client(), gateway.client());
+        waiting.send(&tool(1, "hold", ",\"_meta2\":{}"));
+        until("the call to be held", || server.calls("hold") == 1);
+        let body = "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{\"name\":\"progress\",\"_meta\":{\"progressToken\":\"mine\"}}}";
+        let field = session(&gateway);
+        asking.send(&with(&post(body), &field));
+        assert_eq!(asking.head().status, 200);
+        for progress in 1..=2 {
+            let note = event(&mut asking);
+            assert_eq!(
+                (&note["params"]["progressToken"], &note["params"]["progress"]),
+                (&"mine".into(), &progress.into())
+            );
+        }
+        assert_eq!(event(&mut asking)["result"]["content"][0]["text"], "done");
+        // The other client got nothing but its answer.
+        gateway.client().ask(&tool(2, "release", ""));
+        let response = waiting.response();
+        assert_eq!(response.field("content-type").as_deref(), Some("application/json"), "{kind:?}");
+        assert_eq!(text_of(&response), "held");
+
+        let mut client = gateway.client();
+        client.send(&session_call(5, "ask", &field));
+        assert_eq!(client.head().status, 200);
+        let asked = event(&mut client);
+        assert_eq!(
+            (&asked["method"], &asked["id"]),
+            (&"sampling/createMessage".into(), &"server-1".into()),
+            "{kind:?}"
+        );
+        let answer = "{\"jsonrpc\":\"2.0\",\"id\":\"server-1\",\"result\":{\"model\":\"the client's\"}}";
+        assert_eq!(gateway.client().ask(&with(&post(answer), &field)).status, 202);
+        assert_eq!(event(&mut client)["result"]["content"][0]["text"], "the client's", "{kind:?}");
+    }
+}
+
+#[test]
+fn a_notification_reaches_the_stream_of_its_session_and_delete_ends_it() {
+    for kind in [Kind::Tcp, Kind::Ws] {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        let field = session(&gateway);
+        let mut stream = listen(&gateway, &field);
+        assert_eq!(text_of(&gateway.client().ask(&session_call(1, "notify", &field))), "notified", "{kind:?}");
+        assert_eq!(event(&mut stream)["method"], "notifications/tools/list_changed", "{kind:?}");
+        let delete = format!(
+            "DELETE /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nMCP-Protocol-Version: 2025-11-25\r\n{field}\r\n\r\n"
+        );
+        assert_eq!(gateway.client().ask(delete.as_bytes()).status, 202);
+        assert_eq!(stream.chunk(), Some(None), "the stream ends with its session");
+        assert_eq!(gateway.client().ask(&session_call(1, "echo", &field)).status, 404);
+    }
+}
+
+#[test]
+fn a_server_that_dies_is_connected_to_again() {
+    for kind in Kind::ALL {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        let field = session(&gateway);
+        let mut stream = listen(&gateway, &field);
+        let died = gateway.client().ask(&tool(1, "die", ""));
+        assert_eq!(died.status, 502, "{died:?}");
+        let text = died.text();
+        assert!(text.contains("connection to the server ended during the call"), "{text}");
+        assert!(text.contains("whether the call was carried out is unknown"), "{text}");
+        assert_eq!(server.calls("die"), 1, "never made twice");
+        // Calls until then are refused as not made, with the time to wait; none is lost.
+        let mut made = 0;
+        until("the connection to stand again", || {
+            let response = gateway.client().ask(&echo(1, "again"));
+            made += usize::from(response.status == 200);
+            if response.status != 200 {
+                assert_eq!(response.status, 503, "{response:?}");
+                assert!(response.text().contains("cannot be reached; the call was not made"), "{response:?}");
+                assert!(response.field("retry-after").is_some());
+            }
+            made == 1
+        });
+        assert_eq!(server.calls("echo"), 1, "{kind:?}: only the call that was answered reached it");
+        // The sessions' connection was another, and is as it was.
+        assert_eq!(text_of(&gateway.client().ask(&session_call(2, "echo", &field))), "hello");
+        server.stop();
+        assert_eq!(stream.chunk(), Some(None), "{kind:?}: a stream ends with its connection");
+        until("the server to be missed", || gateway.get("/health/ready").status == 503);
+        let refused = gateway.client().ask(&echo(3, "nobody"));
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(refused.text().contains("cannot be reached; the call was not made"), "{refused:?}");
+        server.start_again();
+        until("the server to be back", || gateway.client().ask(&echo(4, "back")).status == 200);
+        // Its sessions have gone with their connection: clients are told to initialize again.
+        assert_eq!(gateway.client().ask(&session_call(5, "echo", &field)).status, 404, "{kind:?}");
+        session(&gateway);
+    }
+}
+
+#[test]
+fn a_connection_that_the_server_closes_in_good_order_costs_no_call() {
+    for kind in [Kind::Tcp, Kind::Ws, Kind::Wss] {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        for id in 1..=10 {
+            let response = gateway.client().ask(&tool(id, "bye", ""));
+            assert_eq!(text_of(&response), "bye", "{kind:?}");
+            // The close follows the answer: the next call must not be on its way before.
+            until("the close to be seen", || gateway.log().matches("closed the connection").count() >= id);
+        }
+        assert_eq!(server.connections(), 10);
+        assert!(!gateway.log().contains("during a call"), "no close counted as a crash");
+    }
+}
+
+#[test]
+fn garbage_is_passed_over_and_a_message_that_is_too_long_fails_its_call() {
+    for kind in Kind::ALL {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        let mut client = gateway.client();
+        assert_eq!(text_of(&client.ask(&tool(1, "garbage", ""))), "done", "{kind:?}");
+        let long = client.ask(&tool(2, "long", ""));
+        assert_eq!(long.status, 502, "{long:?}");
+        assert!(long.text().contains("whether the call was carried out is unknown"), "{long:?}");
+        if matches!(kind, Kind::Tcp | Kind::Tls) {
+            assert!(long.text().contains("answer is too long"), "{long:?}");
+            assert_eq!(text_of(&client.ask(&echo(3, "as before"))), "as before");
+            assert_eq!(server.connections(), 1, "one line does not end a connection");
+        } else {
+            until("a new connection", || gateway.client().ask(&echo(3, "again")).status == 200);
+        }
+    }
+}
+
+#[test]
+fn a_websocket_is_opened_with_the_policy_s_headers_and_kept_to_its_rules() {
+    for kind in [Kind::Ws, Kind::Wss] {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "header.Authorization = \"Bearer the-server-s-own\"\n");
+        let mut client = gateway.client();
+        assert_eq!(text_of(&client.ask(&tool(1, "ping", ""))), "done", "{kind:?}");
+        let head = server.heads().pop().unwrap();
+        assert!(head.starts_with("GET /mcp?v=1 HTTP/1.1\r\n"), "{head}");
+        for line in [
+            format!("Host: 127.0.0.1:{}\r\n", server.address.port()).as_str(),
+            "Sec-WebSocket-Protocol: mcp\r\n",
+            "Authorization: Bearer the-server-s-own\r\n",
+        ] {
+            assert_eq!(head.matches(line).count(), 1, "{head}");
+        }
+        assert!(!head.contains(TOKEN), "the client's token stays here");
+        until("the ping to be answered", || server.heard().iter().any(|(_, one)| one["pong"] == "are you there"));
+        let refused = client.ask(&tool(2, "binary", ""));
+        assert_eq!(refused.status, 502, "{refused:?}");
+        until("1003", || server.heard().iter().any(|(_, one)| one["close"] == 1003));
+        until("a new connection", || gateway.client().ask(&echo(3, "again")).status == 200);
+        gateway.signal(rustix::process::Signal::TERM);
+        until("a close in good order", || server.heard().iter().any(|(no, one)| *no == 2 && one["close"] == 1000));
+    }
+}
+
+#[test]
+fn a_slow_server_hinders_no_other() {
+    let (slow, quick) = (SocketServer::start(Kind::Tcp), SocketServer::start(Kind::Ws));
+    let gateway = several(&[("slow", &slow), ("quick", &quick)], "call_timeout_ms = 3000\n");
+    let listed = gateway.client().ask(&modern(1, "tools/list", None, ""));
+    let names: Vec<String> = listed.json()["result"]["tools"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{listed:?}"))
+        .iter()
+        .map(|tool| tool["name"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    let mut waiting = gateway.client();
+    waiting.send(&tool(1, "slow__hold", ""));
+    until("the call to be held", || slow.calls("hold") == 1);
+    for id in 0..100 {
+        let response = gateway.client().ask(&tool(id, "quick__echo", ",\"arguments\":{\"text\":\"quick\"}"));
+        assert_eq!(text_of(&response), "quick");
+    }
+    let late = waiting.response();
+    assert_eq!(late.status, 504, "{late:?}");
+    until("the call to be cancelled at the server", || slow.count("notifications/cancelled") == 1);
+}
+
+#[test]
+fn a_certificate_that_is_not_trusted_gets_no_call() {
+    for kind in [Kind::Tls, Kind::Wss] {
+        let mut server = SocketServer::start(kind);
+        let other = SocketServer::start(kind);
+        server.certificate.clone_from(&other.certificate);
+        let gateway = gateway(&server, "");
+        let response = gateway.client().ask(&echo(1, "secret"));
+        assert_eq!(response.status, 503, "{response:?}");
+        assert!(response.text().contains("cannot be reached; the call was not made"), "{response:?}");
+        assert!(server.heard().is_empty() && server.heads().is_empty());
+        until("the log to say why", || gateway.log().contains("invalid peer certificate"));
+    }
+}
+
+/// One call over a WebSocket to `listener`, whose peer is asked after 50 ms of silence whether it is there.
+fn one_call(listener: &TcpListener, test: impl AsyncFnOnce(CallHandle)) {
+    let address = listener.local_addr().unwrap();
+    let upstream = Arc::new(UpstreamState::new("silent"));
+    upstream.addresses.publish(vec![address]);
+    let target = SocketTarget {
+        transport: SocketTransport::WebSocket,
+        tls: false,
+        host: "127.0.0.1".to_owned(),
+        port: address.port(),
+        path_and_query: "/".to_owned(),
+        authority: address.to_string(),
+        max_instances: 1,
+    };
+    let spec = SocketSpec {
+        target,
+        upstream,
+        tls: None,
+        fields: zeroize::Zeroizing::default(),
+        connect_timeout: Duration::from_millis(500),
+        ping_every: Duration::from_millis(50),
+    };
+    let (handle, thread) = spawn(vec![ChildSpec::socket("silent", spec)]).unwrap();
+    let raw = br#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#.to_vec();
+    let parts = Parts::find(&raw).unwrap();
+    let (session, kind, principal, cancel_on_drop) = (None, CallKind::Request, 1, true);
+    let call = handle.call(0, ChildCall { raw, parts, session, kind, principal, cancel_on_drop }).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { tokio::time::timeout(blackbox::PATIENCE, test(call)).await.expect("an end") });
+    handle.stop();
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_websocket_peer_that_is_silent_is_asked_and_given_up_when_it_does_not_answer() {
+    for answers in [0, 5] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.try_clone().unwrap();
+        let server = std::thread::spawn(move || {
+            let mut wire = socket_server::Wire::websocket(at.accept().unwrap().0);
+            wire.upgrade().unwrap();
+            wire.pings_until_the_end(answers)
+        });
+        one_call(&listener, async |mut call| {
+            assert_eq!(call.recv().await, Some(ChildMessage::Gone { reason: Gone::Disconnected }));
+        });
+        assert_eq!(server.join().unwrap(), answers + 1, "asked once more than answered");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_answer_the_handshake_is_not_waited_for() {
+    for answer in ["", "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = listener.try_clone().unwrap();
+        let server = std::thread::spawn(move || {
+            let mut stream = at.accept().unwrap().0;
+            stream.write_all(answer.as_bytes()).unwrap();
+            let mut head = Vec::new();
+            let _ = stream.read_to_end(&mut head);
+            head
+        });
+        one_call(&listener, async |mut call| match call.recv().await {
+            Some(ChildMessage::Gone { reason: reason @ Gone::Unreachable { .. } }) => assert!(reason.nothing_sent()),
+            other => panic!("{other:?}"),
+        });
+        assert!(!String::from_utf8(server.join().unwrap()).unwrap().contains("tools/list"), "the call was not sent");
+    }
+}
