@@ -7,6 +7,8 @@
 mod connection;
 #[path = "support/envelope_fuzz.rs"]
 mod envelope_fuzz;
+#[path = "../fuzz/src/websocket.rs"]
+mod websocket;
 #[path = "../fuzz/src/wire.rs"]
 mod wire;
 
@@ -39,6 +41,11 @@ fn http_response() {
 #[test]
 fn sse() {
     replay("sse", wire::sse);
+}
+
+#[test]
+fn websocket() {
+    replay("websocket", websocket::websocket);
 }
 
 #[test]

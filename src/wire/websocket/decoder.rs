@@ -302,5 +302,8 @@ fn read_close(body: &[u8]) -> Result<Option<CloseCode>, Fault> {
 }
 
 #[cfg(test)]
+#[path = "oracle_tests.rs"]
+mod oracle;
+#[cfg(test)]
 #[path = "decoder_tests.rs"]
 mod tests;

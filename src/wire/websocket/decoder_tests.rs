@@ -6,7 +6,7 @@ const KEY: MaskingKey = [0x37, 0xfa, 0x21, 0x3d];
 
 /// An event with its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) enum Said {
+pub(super) enum Said {
     Text(Vec<u8>),
     Binary(Vec<u8>),
     Ping(Vec<u8>),
@@ -15,10 +15,10 @@ pub(in super::super) enum Said {
 }
 
 /// What a stream says: its events, and the fault that ends it.
-pub(in super::super) type Stream = (Vec<Said>, Option<Fault>);
+pub(super) type Stream = (Vec<Said>, Option<Fault>);
 
 /// Decodes `stream` as it arrives in pieces that end at `ends`. Checks what must hold after every piece.
-pub(in super::super) fn decode(role: Role, max: u32, stream: &[u8], ends: impl IntoIterator<Item = usize>) -> Stream {
+pub(super) fn decode(role: Role, max: u32, stream: &[u8], ends: impl IntoIterator<Item = usize>) -> Stream {
     let (mut decoder, mut buf, mut said, mut from) = (Decoder::new(role, max), Vec::new(), Vec::new(), 0);
     for end in ends {
         buf.extend_from_slice(&stream[from..end]);
@@ -55,7 +55,7 @@ pub(in super::super) fn decode(role: Role, max: u32, stream: &[u8], ends: impl I
 }
 
 /// The same whole and byte by byte; what is said must be the same.
-pub(in super::super) fn both(role: Role, max: u32, stream: &[u8]) -> Stream {
+pub(super) fn both(role: Role, max: u32, stream: &[u8]) -> Stream {
     let whole = decode(role, max, stream, [stream.len()]);
     assert_eq!(whole, decode(role, max, stream, 1..=stream.len()), "byte by byte: {}", stream.escape_ascii());
     whole
