@@ -105,7 +105,7 @@ impl Outbox {
                 return self.cut();
             }
             if buf.capacity() == 0 {
-                buf.reserve(self.burst_bytes.get().clamp(len.saturating_add(64), bounds::STREAM_BUFFER_BYTES.max(len)));
+                buf.reserve(self.burst_bytes.get().min(bounds::STREAM_BUFFER_BYTES).max(len.saturating_add(64)));
             }
             self.framing.borrow_mut().put(&mut buf, len, write);
         }
