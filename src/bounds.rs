@@ -7,6 +7,12 @@
 /// connections hold 80 MiB.
 pub const READ_BUFFER_BYTES: usize = 8 * 1024;
 
+/// A connection that has received nothing for this long gives its read buffer back.
+pub const QUIET_MS: u64 = 1_000;
+
+/// What waits in the kernel for a connection that has given its buffer back: enough to notice that it speaks again.
+pub const PROBE_BYTES: usize = 64;
+
 /// What is read at once of a long body or stream, once a first buffer was not enough.
 pub const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 

@@ -166,12 +166,11 @@ impl std::fmt::Write for Escaper<'_> {
 
 /// Appends a decimal number.
 pub fn push_u64(out: &mut Vec<u8>, value: u64) {
-    // `usize` has 64 bits on every platform that has io_uring.
-    out.extend_from_slice(decimal(usize::try_from(value).unwrap_or(usize::MAX), &mut [0; 20]).as_bytes());
+    out.extend_from_slice(decimal(value, &mut [0; 20]).as_bytes());
 }
 
 /// `value` in decimal digits.
-pub(super) fn decimal(mut value: usize, digits: &mut [u8; 20]) -> &str {
+pub(crate) fn decimal(mut value: u64, digits: &mut [u8; 20]) -> &str {
     let mut first = digits.len();
     loop {
         first = first.saturating_sub(1);

@@ -183,7 +183,7 @@ pub(super) fn duplicate_key(doc: &Doc<'_, '_>, whole: Span, duplicate: Duplicate
         };
         match token {
             Token::Key(key) => malformed.push_token(key),
-            Token::Index(index) => malformed.push_token(decimal(index, &mut [0; 20])),
+            Token::Index(index) => malformed.push_token(decimal(index as u64, &mut [0; 20])),
         }
         node = child;
     }

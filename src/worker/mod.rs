@@ -51,6 +51,8 @@ pub(crate) struct Worker {
     /// Refused connections that are being closed in good order.
     pub(crate) lingering: Cell<usize>,
     phase: Cell<Phase>,
+    /// The wall clock at the last tick, milliseconds, and the worker's own then, nanoseconds.
+    tick: Cell<(u64, u64)>,
     next_connection: Cell<u64>,
     started: Instant,
 }
@@ -131,6 +133,7 @@ impl Worker {
                 insert: Vec::new(),
             }),
             open: OpenConnections::default(),
+            tick: Cell::new((epoch_ms(), 0)),
             lingering: Cell::new(0),
             next_connection: Cell::new(0),
             started: Instant::now(),
@@ -168,6 +171,12 @@ impl Worker {
         }
     }
 
+    /// Milliseconds since the epoch at `now_ns`: as of the last tick plus what has passed since, without reading the wall clock.
+    pub(crate) fn epoch_ms_at(&self, now_ns: u64) -> u64 {
+        let (epoch_ms, at_ns) = self.tick.get();
+        epoch_ms.saturating_add(now_ns.saturating_sub(at_ns) / 1_000_000)
+    }
+
     /// A new event of `kind`, now.
     pub(crate) fn event(&self, kind: EventKind, peer: SocketAddr) -> Event {
         Event::new(kind, epoch_ms()).with_ip(peer.ip())
@@ -180,7 +189,9 @@ impl Worker {
         loop {
             monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
             ticks += 1;
-            self.timers.advance(self.now_ns() / 1_000_000);
+            let now_ns = self.now_ns();
+            self.tick.set((epoch_ms(), now_ns));
+            self.timers.advance(now_ns / 1_000_000);
             let phase = self.shared.lifecycle.phase();
             if phase != self.phase.get() {
                 self.phase.set(phase);

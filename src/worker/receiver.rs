@@ -1,7 +1,7 @@
 //! The receiving side of one connection: bytes in, with the buffer given back when the other side goes quiet.
 //!
-//! A busy connection reads into a buffer that is pending in the kernel. When nothing has come for [`QUIET_MS`], that read is cancelled (and
-//! awaited: what it has taken is not lost), the buffer is freed, and a read of [`PROBE_BYTES`] waits in its place. What comes then fills
+//! A busy connection reads into a buffer that is pending in the kernel. When nothing has come for [`bounds::QUIET_MS`], that read is cancelled (and
+//! awaited: what it has taken is not lost), the buffer is freed, and a read of [`bounds::PROBE_BYTES`] waits in its place. What comes then fills
 //! it, and the rest is fetched at once.
 
 use std::future::poll_fn;
@@ -18,12 +18,6 @@ use crate::sys::socket;
 use crate::worker::open::OpenConnection;
 use crate::worker::timers::{Deadline, OnExpiry};
 
-/// A connection that has sent nothing for this long gives its buffer back.
-const QUIET_MS: u64 = 1_000;
-
-/// What waits in the kernel for a quiet connection.
-const PROBE_BYTES: usize = 64;
-
 /// The receiving side of a connection.
 pub(crate) struct Receiver {
     half: TcpOwnedReadHalf,
@@ -32,6 +26,8 @@ pub(crate) struct Receiver {
     pub(crate) buf: Vec<u8>,
     /// How much is read at once: grows with what comes.
     read_bytes: usize,
+    /// Of the read that a busy connection waits in; kept from one to the next.
+    canceller: Option<Canceller>,
     quiet: bool,
 }
 
@@ -51,7 +47,7 @@ pub(crate) enum Received {
 impl Receiver {
     /// Over the reading half of `fd`, with bytes that have been received already.
     pub(crate) fn new(half: TcpOwnedReadHalf, fd: RawFd, received: Vec<u8>) -> Self {
-        Self { half, fd, buf: received, read_bytes: bounds::READ_BUFFER_BYTES, quiet: true }
+        Self { half, fd, buf: received, read_bytes: bounds::READ_BUFFER_BYTES, canceller: None, quiet: true }
     }
 
     /// The socket's descriptor, valid while `self` lives.
@@ -70,7 +66,7 @@ impl Receiver {
     ) -> Received {
         let mut left_ms = timeout_ms;
         if !self.quiet || !self.buf.is_empty() {
-            let wait_ms = if self.buf.is_empty() { left_ms.min(QUIET_MS) } else { left_ms };
+            let wait_ms = if self.buf.is_empty() { left_ms.min(bounds::QUIET_MS) } else { left_ms };
             match self.read_busy(deadline, open, wait_ms, || wait_ms == timeout_ms && is_busy()).await {
                 Received::Expired if self.buf.is_empty() && left_ms > wait_ms => {
                     left_ms = left_ms.saturating_sub(wait_ms)
@@ -95,12 +91,15 @@ impl Receiver {
             buf.reserve(self.read_bytes);
         }
         let (start, room) = (buf.len(), buf.capacity().saturating_sub(buf.len()));
-        let canceller = Canceller::new();
+        let canceller = self.canceller.take().unwrap_or_default();
         let (ended, result, buf) = {
             let mut read = pin!(self.half.cancelable_read(buf.slice_mut(start..), canceller.handle()));
             let ended = wait(read.as_mut(), deadline, timeout_ms, open, is_busy).await;
             let (ended, (result, slice)) = match ended {
-                Wait::Read(done) => (None, done),
+                Wait::Read(done) => {
+                    self.canceller = Some(canceller);
+                    (None, done)
+                }
                 other => {
                     let _ = canceller.cancel();
                     (Some(other.as_received()), read.await)
@@ -144,7 +143,7 @@ impl Receiver {
         is_busy: impl Fn() -> bool,
     ) -> Received {
         let (ended, result, buf) = {
-            let mut read = pin!(self.half.read(Vec::with_capacity(PROBE_BYTES)));
+            let mut read = pin!(self.half.read(Vec::with_capacity(bounds::PROBE_BYTES)));
             match wait(read.as_mut(), deadline, timeout_ms, open, is_busy).await {
                 Wait::Read((result, buf)) => (None, result, buf),
                 other => {
@@ -158,7 +157,7 @@ impl Receiver {
             (Ok(n), _) if n > 0 => {
                 self.quiet = false;
                 self.buf = buf;
-                if n >= PROBE_BYTES {
+                if n >= bounds::PROBE_BYTES {
                     self.buf.reserve(self.read_bytes);
                     // What else is there. An end that this sees, the next read sees again.
                     let _ = socket::receive_now(self.fd, &mut self.buf);

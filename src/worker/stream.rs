@@ -3,11 +3,14 @@
 //! Reads append to a `Vec<u8>` up to its spare capacity; writes take the whole vector. Both give the vector back, so that a
 //! connection's buffers are allocated once.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::pin::pin;
+use std::task::Poll;
 
 use monoio::buf::IoBufMut;
-use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
+use monoio::io::{AsyncReadRent, AsyncWriteRentExt, CancelableAsyncReadRent, Canceller};
 use monoio::net::TcpStream;
 
 use crate::upstream::tls::TlsStream;
@@ -20,6 +23,8 @@ pub(crate) enum Stream {
         tcp: TcpStream,
         /// Bytes handed to the kernel so far.
         sent: u64,
+        /// Of reads that may be given up; kept from one to the next.
+        canceller: Option<Canceller>,
     },
     /// TLS over TCP, client side.
     Tls(Box<TlsStream>),
@@ -28,7 +33,7 @@ pub(crate) enum Stream {
 impl Stream {
     /// A plain stream over a connected socket.
     pub(crate) fn plain(tcp: TcpStream) -> Self {
-        Self::Plain { tcp, sent: 0 }
+        Self::Plain { tcp, sent: 0, canceller: None }
     }
 
     /// The socket of a plain stream.
@@ -47,10 +52,45 @@ impl Stream {
         }
     }
 
+    /// Like [`Stream::read`], but given up, without a byte lost, when `given_up` completes first: then `None`. Under TLS nothing is given up.
+    pub(crate) async fn read_until(
+        &mut self,
+        buf: Vec<u8>,
+        given_up: impl Future<Output = ()>,
+    ) -> (Option<io::Result<usize>>, Vec<u8>) {
+        let (tcp, kept) = match self {
+            Self::Plain { tcp, canceller, .. } => (tcp, canceller),
+            Self::Tls(tls) => {
+                let (result, buf) = tls.read(buf).await;
+                return (Some(result), buf);
+            }
+        };
+        let canceller = kept.take().unwrap_or_default();
+        let start = buf.len();
+        let mut read = pin!(tcp.cancelable_read(buf.slice_mut(start..), canceller.handle()));
+        let mut given_up = pin!(given_up);
+        let done = poll_fn(|cx| match read.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => given_up.as_mut().poll(cx).map(|()| None),
+        })
+        .await;
+        let (cancelled, (result, slice)) = match done {
+            Some(done) => {
+                *kept = Some(canceller);
+                (false, done)
+            }
+            None => {
+                let _ = canceller.cancel();
+                (true, read.await)
+            }
+        };
+        (Some(result).filter(|result| !(cancelled && result.is_err())), slice.into_inner())
+    }
+
     /// Writes all of `buf`.
     pub(crate) async fn write_all(&mut self, buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
         match self {
-            Self::Plain { tcp, sent } => {
+            Self::Plain { tcp, sent, .. } => {
                 let (result, buf) = tcp.write_all(buf).await;
                 (result.map(|n| *sent += n as u64), buf)
             }

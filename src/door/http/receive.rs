@@ -90,14 +90,14 @@ impl Connection {
                 if self.input.capacity() > bounds::READ_BUFFER_BYTES {
                     self.input = Vec::new();
                 }
-                self.deadline.set(limits.idle_timeout_ms, OnExpiry::EndReading);
             } else if !begun {
                 begun = true;
                 self.open.set_idle(false);
                 self.deadline.set(limits.header_timeout_ms, OnExpiry::EndReading);
             }
             self.compact();
-            match self.read_more().await {
+            let read = if seen == 0 { self.read_first(limits.idle_timeout_ms).await } else { self.read_more().await };
+            match read {
                 Some(0) | None if self.deadline.has_expired() => return Err(self.too_slow(seen > 0, false).await),
                 Some(0) | None => return Err(Flow::Cut),
                 Some(_) => {}
@@ -138,6 +138,33 @@ impl Connection {
         self.input.drain(..by);
         self.at = 0;
         by
+    }
+
+    /// Waits for the first bytes of a request, at most `idle_ms`. A connection that stays quiet waits for them without its buffer.
+    async fn read_first(&mut self, idle_ms: u64) -> Option<usize> {
+        let quiet_ms = idle_ms.min(bounds::QUIET_MS);
+        self.deadline.set(quiet_ms, OnExpiry::Wake);
+        let mut input = std::mem::take(&mut self.input);
+        input.reserve(bounds::READ_BUFFER_BYTES);
+        let (result, input) = self.stream.read_until(input, self.deadline.expired()).await;
+        let result = match result {
+            Some(result) => {
+                self.input = input;
+                result
+            }
+            None => {
+                drop(input);
+                self.output = Vec::new();
+                self.deadline.set(idle_ms.saturating_sub(quiet_ms), OnExpiry::EndReading);
+                let (result, input) = self.stream.read(Vec::with_capacity(bounds::PROBE_BYTES)).await;
+                self.input = input;
+                self.input.reserve(bounds::READ_BUFFER_BYTES);
+                result
+            }
+        };
+        let n = result.ok()?;
+        self.worker.metrics.door(Door::Http).bytes_in.add(n as u64);
+        Some(n)
     }
 
     /// Reads once. `None` is an error of the transport.

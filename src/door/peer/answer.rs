@@ -9,7 +9,7 @@ use crate::rpc::era::{EraFault, Header};
 use crate::rpc::reply::{self, EchoId, ToolRefusal};
 use crate::rpc::{Envelope, Era, Kind, Malformed};
 use crate::settings::DenialStyle;
-use crate::state::events::{EventKind, Outcome};
+use crate::state::events::{Event, EventKind, Outcome};
 
 /// A message that is answered by the gateway.
 pub(super) struct Refusing<'a> {
@@ -162,7 +162,8 @@ impl Peer {
         let duration_ns = now_ns.saturating_sub(call.started_ns);
         self.worker.metrics.door(self.door).call(outcome, duration_ns);
         let Some(reservation) = call.reservation.take() else { return };
-        let event = self.worker.event(EventKind::ToolCall, self.address).with_tool(call.name());
+        let at_ms = self.worker.epoch_ms_at(now_ns);
+        let event = Event::new(EventKind::ToolCall, at_ms).with_ip(self.address.ip()).with_tool(call.name());
         let event = event.with_request_id(call.id()).with_call(outcome, 0, duration_ns / 1000);
         reservation.commit(self.named(event));
     }

@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::guard::{Denial, Principal};
-use crate::state::events::{Event, EventKind, Outcome};
+use crate::state::events::{Event, EventKind, Outcome, ShortText};
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::upstream::link::Link;
 use crate::worker::Worker;
@@ -47,7 +47,8 @@ pub(crate) struct Peer {
     pub(super) worker: Rc<Worker>,
     pub(super) door: Door,
     pub(super) address: SocketAddr,
-    id: u64,
+    /// What it is called in the audit trail.
+    name: ShortText,
     outbox: Rc<Outbox>,
     /// Who it is; `None` until it has authenticated.
     principal: RefCell<Option<Principal>>,
@@ -72,7 +73,7 @@ impl Peer {
         principal: Option<Principal>,
     ) -> Rc<Self> {
         let peer = Rc::new(Self {
-            id: worker.connection_id(),
+            name: named(door, worker.connection_id()),
             session: RefCell::new(PeerSession::new()),
             principal: RefCell::new(None),
             calls: RefCell::default(),
@@ -230,11 +231,18 @@ impl Peer {
     }
 
     fn named(&self, mut event: Event) -> Event {
-        use std::fmt::Write;
-        let _ = write!(event.client, "{}-{:x}", self.door.name(), self.id);
+        event.client = self.name;
         match self.principal.borrow().as_ref().and_then(Principal::agent) {
             Some(agent) => event.with_agent(agent),
             None => event,
         }
     }
+}
+
+/// What a connection is called in the audit trail.
+fn named(door: Door, id: u64) -> ShortText {
+    use std::fmt::Write;
+    let mut name = ShortText::new();
+    let _ = write!(name, "{}-{id:x}", door.name());
+    name
 }

@@ -230,11 +230,11 @@ impl Link {
             pending.enter(owner, ticket, request.now_ms, request.endless).ok_or(LinkFailure::Full)?
         };
         self.links.in_flight.set(self.links.in_flight.get().saturating_add(1));
-        let mut digits = arrayvec::ArrayVec::<u8, 20>::new();
-        put_digits(&mut digits, number);
+        let mut digits = [0; 20];
+        let digits = reply::decimal(number, &mut digits).as_bytes();
         // Over a shared link clients' tokens would meet; over an owned one the client's own stands.
         let token = request.envelope.progress_token.filter(|_| self.owner.is_none());
-        let ours = [(id.span, digits.as_slice()), (token.unwrap_or(Span::new(0, 0)), digits.as_slice())];
+        let ours = [(id.span, digits), (token.unwrap_or(Span::new(0, 0)), digits)];
         let ours = ours.get(..if token.is_some() { 2 } else { 1 }).unwrap_or_default();
         if self.send(request.raw, request.edits, ours).is_err() {
             self.pending.borrow_mut().take(number);
@@ -257,9 +257,9 @@ impl Link {
         number: u64,
         edits: &Edits,
     ) -> Result<(), LinkFailure> {
-        let mut digits = arrayvec::ArrayVec::<u8, 20>::new();
-        put_digits(&mut digits, number);
-        self.send(raw, edits, &[(request_id, digits.as_slice())])
+        let mut digits = [0; 20];
+        let digits = reply::decimal(number, &mut digits).as_bytes();
+        self.send(raw, edits, &[(request_id, digits)])
     }
 
     /// Gives a call up and tells the server.
@@ -311,10 +311,4 @@ pub(crate) struct Request<'a> {
     /// It has no time in which it must be answered.
     pub(crate) endless: bool,
     pub(crate) now_ms: u64,
-}
-
-fn put_digits(out: &mut arrayvec::ArrayVec<u8, 20>, number: u64) {
-    let mut digits = Vec::with_capacity(20);
-    reply::push_u64(&mut digits, number);
-    let _ = out.try_extend_from_slice(&digits);
 }
