@@ -123,10 +123,9 @@ impl Peer {
     }
 
     fn say_refusal(&self, refusing: &Refusing<'_>, code: i32, text: &str, data: Option<&[u8]>) {
-        // JSON-RPC 2.0 §4.1: nothing is answered to a notification, and nothing to an answer.
-        if refusing.envelope.kind == Kind::Request
-            || refusing.envelope.id.is_some() && refusing.envelope.result.is_none()
-        {
+        // JSON-RPC 2.0 §4.1: nothing is answered to a notification, unless it is none; and nothing to an answer.
+        let is_invalid = code == -32600 && refusing.envelope.kind == Kind::Notification;
+        if refusing.envelope.kind == Kind::Request || is_invalid {
             self.say_error(refusing.id(), code, text, data);
         }
     }

@@ -65,7 +65,8 @@ impl Peer {
                 }
                 Step::LookAgain(era, kind, spread) => {
                     looked_again = true;
-                    fan::look_again(&self.worker, era, kind, spread).await;
+                    // Rare and large: it must not make every connection's task large.
+                    Box::pin(fan::look_again(&self.worker, era, kind, spread)).await;
                 }
             }
         }

@@ -117,6 +117,8 @@ pub(crate) struct Link {
     /// It stands: what fails now may have been carried out.
     open: Cell<bool>,
     ended: Cell<bool>,
+    /// When the server was last heard of.
+    heard_ms: Cell<u64>,
 }
 
 impl Links {
@@ -172,6 +174,7 @@ impl Links {
             owner,
             open: Cell::new(false),
             ended: Cell::new(false),
+            heard_ms: Cell::new(0),
         });
         self.all.borrow_mut().push(Rc::downgrade(&link));
         monoio::spawn(pump::run(worker.clone(), link.clone()));
@@ -193,6 +196,10 @@ impl Links {
             link.count_down();
             link.say_cancelled(number, "the gateway's time for it is over");
             out.owner.failed(out.ticket, LinkFailure::Timeout);
+            if link.open.get() && now_ms.saturating_sub(link.heard_ms.get()) >= self.call_timeout_ms {
+                // Not one slow call: nothing at all has come. The next call tries a new connection.
+                link.outbox.cut();
+            }
         }
     }
 }

@@ -26,10 +26,13 @@ const NEVER_MS: u64 = u64::MAX / 4;
 /// Runs a link.
 pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
     match connect(&worker, &link).await {
+        // Its owner has gone meanwhile.
+        Ok(_) if link.ended.get() => {}
         Ok((tcp, received)) => {
             let fd = tcp.as_raw_fd();
             let (read, write) = tcp.into_split();
             link.open.set(true);
+            link.heard_ms.set(worker.timers.now_ms());
             link.outbox.open(fd, write);
             receive(&worker, &link, Receiver::new(read, fd, received)).await;
         }
@@ -151,6 +154,7 @@ fn take(worker: &Rc<Worker>, link: &Rc<Link>, cutter: &mut Cutter, buf: &mut Vec
         return true;
     }
     let now_ns = worker.now_ns();
+    link.heard_ms.set(worker.timers.now_ms());
     match cutter {
         Cutter::Lines(splitter) => {
             let mut at = 0usize;
