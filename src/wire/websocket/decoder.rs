@@ -49,7 +49,7 @@ pub struct Decoder {
     state: State,
     /// The message that has begun and not ended.
     message: Option<Message>,
-    // Offsets into the buffer: start <= assembled <= read. Without a message all three are the same.
+    // Offsets into the buffer: start <= assembled <= read. Without a message the first two are the same.
     /// First byte of the message.
     start: usize,
     /// One past the last byte of the message so far.
@@ -257,9 +257,6 @@ impl Decoder {
         let Some(payload) = buf.get_mut(from..end) else { return Ok(None) };
         frame::mask(payload, header.key);
         self.read = end;
-        if self.message.is_none() {
-            (self.start, self.assembled) = (end, end);
-        }
         let span = Span::from_usize(from, end);
         Ok(Some(match header.start.opcode {
             Opcode::Ping => Event::Ping(span),

@@ -135,9 +135,12 @@ mod tests {
 
     use super::*;
 
+    /// A name, the seven bits, what follows them, and what is read.
+    type Case = (&'static str, u8, &'static [u8], Result<Option<(u64, usize)>, Fault>);
+
     #[test]
     fn lengths() {
-        let table: [(&str, u8, &[u8], Result<Option<(u64, usize)>, Fault>); 15] = [
+        let table: [Case; 15] = [
             ("none", 0, b"", Ok(Some((0, 0)))),
             ("longest short", 125, b"", Ok(Some((125, 0)))),
             ("16 bits", 126, b"\x00\x7e", Ok(Some((126, 2)))),

@@ -28,8 +28,7 @@ impl Utf8 {
         }
         match simdutf8::compat::from_utf8(rest) {
             Ok(_) => Ok(()),
-            Err(error) if error.error_len().is_some() => Err(NotUtf8),
-            // Valid but for an unfinished character at the end.
+            // What follows is an unfinished character, or within four bytes an error.
             Err(error) => {
                 let unfinished = rest.get(error.valid_up_to()..).unwrap_or_default();
                 unfinished.iter().try_for_each(|byte| self.step(*byte))

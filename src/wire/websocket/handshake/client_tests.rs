@@ -103,6 +103,7 @@ fn refused() {
         assert_eq!(read(&ASK, &text), Err(expected), "{name}");
     }
     let unasked = Ask { subprotocol: None, ..ASK };
-    let text = format!("{START}{ACCEPT}Sec-WebSocket-Protocol: mcp\r\n\r\n");
-    assert_eq!(read(&unasked, &text), Err(N::Subprotocol), "subprotocol that was not offered");
+    for lines in ["Sec-WebSocket-Protocol: mcp\r\n", "Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n"] {
+        assert_eq!(read(&unasked, &format!("{START}{ACCEPT}{lines}\r\n")), Err(N::Subprotocol), "not offered: {lines}");
+    }
 }

@@ -34,6 +34,9 @@ fn example_of_the_standard() {
     );
 }
 
+/// A name, the field lines, whether `mcp` is offered, and the token.
+type Case = (&'static str, &'static str, (bool, Option<String>));
+
 #[test]
 fn subprotocols() {
     let offer = |lines: &str| {
@@ -52,7 +55,7 @@ fn subprotocols() {
         })
     };
     let token = |token: &str| Some(token.to_owned());
-    let table: [(&str, &str, (bool, Option<String>)); 10] = [
+    let table: [Case; 10] = [
         ("none", "", (false, None)),
         ("mcp", "Sec-WebSocket-Protocol: mcp\r\n", (true, None)),
         ("both", "Sec-WebSocket-Protocol: mcp, bearer.abc\r\n", (true, token("abc"))),
