@@ -26,9 +26,8 @@ enum Command {
     Check(cli::check::Args),
     /// Ask a running gateway how it is
     Health(cli::health::HealthArgs),
-    /// The built-in sample MCP server, on standard input and output
-    #[command(hide = true)]
-    SampleServer,
+    /// The built-in sample MCP server, on standard input and output or listening
+    SampleServer(cli::sample_server::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +36,6 @@ fn main() -> ExitCode {
         Command::Init(args) => cli::init::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
-        Command::SampleServer => cli::sample_server::run(),
+        Command::SampleServer(args) => cli::sample_server::run(&args),
     }
 }

@@ -7,7 +7,7 @@ mod blackbox;
 #[path = "support/socket_server.rs"]
 mod socket_server;
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -344,6 +344,46 @@ fn a_certificate_that_is_not_trusted_gets_no_call() {
         assert!(response.text().contains("cannot be reached; the call was not made"), "{response:?}");
         assert!(server.heard().is_empty() && server.heads().is_empty());
         until("the log to say why", || gateway.log().contains("invalid peer certificate"));
+    }
+}
+
+/// Ends with the test, however that ends.
+struct Sample(std::process::Child);
+
+impl Drop for Sample {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_sample_server_can_be_had_over_every_transport() {
+    for transport in ["tcp", "ws", "http"] {
+        let sample = std::process::Command::new(env!("CARGO_BIN_EXE_ringwall"))
+            .args(["sample-server", "--transport", transport, "--listen", "127.0.0.1:0"])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut sample = Sample(sample);
+        let mut said = String::new();
+        std::io::BufReader::new(sample.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let url = said.trim().rsplit(' ').next().unwrap();
+        assert!(url.starts_with(&format!("{transport}://127.0.0.1:")), "{said}");
+        let gateway = Gateway::with_policy(&[], &format!("[upstream.sample]\nurl = \"{url}\"\n")).ready();
+        let send = ",\"arguments\":{\"to\":\"+15550100\",\"body\":\"hello\"}";
+        let sent = gateway.client().ask(&tool(1, "comms_send_message", send));
+        assert!(text_of(&sent).contains("sample-1"), "{sent:?}");
+        // The other era, and another connection where it has one.
+        let list = call(2).replace("\"echo\"", "\"comms_list_messages\"");
+        let opened = gateway.post(&initialize());
+        let listed = match opened.field("mcp-session-id") {
+            Some(id) => gateway.client().ask(&with(&post(&list), &format!("Mcp-Session-Id: {id}"))),
+            None => gateway.post(&list),
+        };
+        assert!(text_of(&listed).contains("hello"), "{listed:?}");
+        let unknown = gateway.client().ask(&modern(3, "no/such", None, ""));
+        assert_eq!((unknown.status, unknown.json()["error"]["code"].clone()), (404, (-32601).into()), "{transport}");
     }
 }
 

@@ -1,11 +1,16 @@
-//! `ringwall sample-server`: the built-in SAMPLE MCP server over stdio, so that a first call can be answered without anything installed.
+//! `ringwall sample-server`: the built-in SAMPLE MCP server, so that a first call can be answered without anything installed. It speaks
+//! over stdio, or listens for lines, WebSocket or Streamable HTTP, to try an upstream of each kind.
 //!
 //! It only pretends: nothing is sent, nobody is called. What was "sent" is kept in memory, the last 100 messages, until the process
 //! ends. It speaks the legacy revisions (`initialize`) and 2026-07-28 (`server/discover`, every request with its `_meta`).
 
+mod listen;
+
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::{Arc, PoisonError};
 
 use serde_json::{Map, Value, json};
 
@@ -24,13 +29,59 @@ const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 const SERVER_KEY: &str = "io.modelcontextprotocol/serverInfo";
 
-/// Serves on stdin and stdout until stdin ends.
-pub fn run() -> ExitCode {
-    match serve(&mut io::stdin().lock(), &mut io::stdout().lock()) {
+/// How the sample server is reached.
+#[derive(clap::Args)]
+pub struct Args {
+    /// What it speaks
+    #[arg(long, value_enum, default_value_t = Transport::Stdio)]
+    transport: Transport,
+    /// Where it listens, unless it speaks over stdio; port 0 takes any free one
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3010")]
+    listen: SocketAddr,
+}
+
+/// What the sample server speaks.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Transport {
+    /// Lines on standard input and output
+    Stdio,
+    /// Lines over TCP
+    Tcp,
+    /// WebSocket
+    Ws,
+    /// Streamable HTTP
+    Http,
+}
+
+/// Serves until stdin ends, or for ever.
+pub fn run(args: &Args) -> ExitCode {
+    let spoken = match args.transport {
+        Transport::Stdio => {
+            return match serve(&mut io::stdin().lock(), &mut io::stdout().lock()) {
+                Ok(()) => ExitCode::SUCCESS,
+                // The client has gone; there is nobody to tell.
+                Err(_) => ExitCode::FAILURE,
+            };
+        }
+        Transport::Tcp => listen::Spoken::Lines,
+        Transport::Ws => listen::Spoken::WebSocket,
+        Transport::Http => listen::Spoken::Http,
+    };
+    match listen::run(spoken, args.listen) {
         Ok(()) => ExitCode::SUCCESS,
-        // The client has gone; there is nobody to tell.
-        Err(_) => ExitCode::FAILURE,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "the sample server cannot listen on {}: {error}", args.listen);
+            ExitCode::FAILURE
+        }
     }
+}
+
+/// Says where the server is and how to put it behind the gateway. It serves as well where nobody reads that.
+fn announce(url: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "the SAMPLE server listens on {url}");
+    let _ = writeln!(out, "put it behind the gateway with: ringwall serve --upstream {url}");
+    let _ = out.flush();
 }
 
 /// Answers every line of `input` on `output`.
@@ -97,15 +148,35 @@ fn fault(code: i32, message: impl Into<String>) -> Fault {
     Fault { code, message: message.into(), data: None }
 }
 
-/// What was "sent".
+/// What was "sent", seen by all connections.
+#[derive(Clone, Default)]
+#[allow(clippy::disallowed_types, reason = "the sample server is a process of its own and no worker")]
+struct Desk(Arc<std::sync::Mutex<Sent>>);
+
+#[derive(Default)]
+struct Sent {
+    kept: VecDeque<Value>,
+    count: u64,
+}
+
+impl Desk {
+    fn with<T>(&self, act: impl FnOnce(&mut Sent) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// One connection.
 #[derive(Default)]
 struct Server {
     initialized: bool,
-    kept: VecDeque<Value>,
-    sent: u64,
+    desk: Desk,
 }
 
 impl Server {
+    fn at(desk: Desk) -> Self {
+        Self { initialized: false, desk }
+    }
+
     fn line(&mut self, line: &[u8]) -> Option<Value> {
         if line.iter().all(u8::is_ascii_whitespace) {
             return None;
@@ -234,8 +305,7 @@ impl Server {
         let to = text(arguments, "to", MAX_NAME, true)?;
         let said = text(arguments, words, MAX_TEXT, words_required)?;
         let agent = text(arguments, "agentId", MAX_NAME, false)?;
-        self.sent = self.sent.saturating_add(1);
-        let mut entry = json!({"id": format!("sample-{}", self.sent), "kind": kind, "to": to});
+        let mut entry = json!({"kind": kind, "to": to});
         if let Some(entry) = entry.as_object_mut() {
             if !said.is_empty() {
                 entry.insert(words.to_owned(), json!(said));
@@ -244,10 +314,16 @@ impl Server {
                 entry.insert("agentId".to_owned(), json!(agent));
             }
         }
-        if self.kept.len() >= MAX_KEPT {
-            self.kept.pop_front();
-        }
-        self.kept.push_back(entry.clone());
+        self.desk.with(|sent| {
+            sent.count = sent.count.saturating_add(1);
+            if let Some(entry) = entry.as_object_mut() {
+                entry.insert("id".to_owned(), json!(format!("sample-{}", sent.count)));
+            }
+            if sent.kept.len() >= MAX_KEPT {
+                sent.kept.pop_front();
+            }
+            sent.kept.push_back(entry.clone());
+        });
         if let Some(entry) = entry.as_object_mut() {
             entry.insert("note".to_owned(), json!("SAMPLE: nothing was really sent"));
         }
@@ -256,11 +332,11 @@ impl Server {
 
     fn list(&self, arguments: &Map<String, Value>) -> Result<Value, String> {
         let agent = text(arguments, "agentId", MAX_NAME, false)?;
-        let messages: Vec<&Value> = self
-            .kept
-            .iter()
-            .filter(|entry| agent.is_empty() || entry.get("agentId").and_then(Value::as_str) == Some(agent))
-            .collect();
+        let messages: Vec<Value> = self.desk.with(|sent| {
+            let is_theirs =
+                |entry: &&Value| agent.is_empty() || entry.get("agentId").and_then(Value::as_str) == Some(agent);
+            sent.kept.iter().filter(is_theirs).cloned().collect()
+        });
         Ok(json!({"messages": messages, "note": "SAMPLE: nothing was really sent"}))
     }
 }

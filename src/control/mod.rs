@@ -7,7 +7,7 @@
 pub mod admin;
 pub mod audit;
 mod health;
-mod http;
+pub(crate) mod http;
 pub mod keys;
 pub mod probes;
 mod signals;
