@@ -10,7 +10,7 @@ use super::{Connection, Flow};
 use crate::bounds;
 use crate::rpc::{Kind, Method};
 use crate::state::events::Outcome;
-use crate::upstream::brokered::{CallHandle, ChildCall, ChildMessage, Gone};
+use crate::upstream::brokered::{CallHandle, CallKind, ChildCall, ChildMessage, Gone};
 use crate::wire::http1::write;
 use crate::worker::timers::OnExpiry;
 
@@ -33,6 +33,8 @@ impl Connection {
         let worker = self.worker.clone();
         let Some(children) = &worker.shared.children else { return Flow::Close };
         let timeout_ms = worker.upstreams.get(index).map_or(30_000, |upstream| upstream.call_timeout_ms);
+        // Clients take 202 to a DELETE for a failure.
+        let accepted = if message.kind == CallKind::EndSession { 200 } else { 202 };
         let mut handle = match children.call(child, message) {
             Ok(handle) => handle,
             Err(busy) => {
@@ -69,8 +71,8 @@ impl Connection {
             }
             Some(ChildMessage::Accepted) => {
                 let fields = Fields { close: !call.keep_alive, ..Fields::default() };
-                answer::whole(&mut self.output, 202, "", b"", fields);
-                self.worker.metrics.response(202);
+                answer::whole(&mut self.output, accepted, "", b"", fields);
+                self.worker.metrics.response(accepted);
                 self.flush().await
             }
             Some(ChildMessage::SessionUnknown) => {
