@@ -7,27 +7,20 @@ pub(crate) mod http;
 pub(crate) mod session;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use monoio::net::{TcpListener, TcpStream};
 
 use crate::bounds;
-use crate::gateway::AddressPermit;
 use crate::guard::Denial;
-use crate::state::admission::Refused;
-use crate::state::lifecycle::{Door, DoorPermit};
+use crate::state::connections::{Arrival, ConnectionEntry, Refused};
+use crate::state::doors::Door;
 use crate::sys::socket::{self, Half, Look};
 use crate::worker::Worker;
 use crate::worker::stream::Stream;
 use crate::worker::timers::OnExpiry;
-
-/// What an admitted connection holds while it is open.
-pub(crate) struct Admitted {
-    _door: DoorPermit,
-    _address: AddressPermit,
-}
 
 /// The accept loop of one worker: runs until the process drains.
 pub(crate) fn accept(worker: Rc<Worker>, listener: std::net::TcpListener) -> io::Result<impl Future<Output = ()>> {
@@ -63,11 +56,11 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
 }
 
 fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr) {
-    match permit(worker, peer.ip()) {
-        Ok(admitted) => {
+    match permit(worker, peer) {
+        Ok(entry) => {
             worker.metrics.door(Door::Http).connections_accepted.inc();
             let _ = tcp.set_nodelay(true);
-            monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, admitted).run());
+            monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, entry).run());
         }
         Err(denial) => {
             worker.metrics.door(Door::Http).connections_refused.inc();
@@ -82,23 +75,24 @@ fn admit(worker: &Rc<Worker>, tcp: TcpStream, peer: SocketAddr) {
     }
 }
 
-fn permit(worker: &Worker, ip: IpAddr) -> Result<Admitted, Denial> {
+fn permit(worker: &Worker, peer: SocketAddr) -> Result<ConnectionEntry, Denial> {
     let snapshot = worker.snapshot();
     let settings = &snapshot.settings;
-    if settings.auth.ip_denylist.iter().any(|network| network.contains(&ip)) {
+    if settings.auth.ip_denylist.iter().any(|network| network.contains(&peer.ip())) {
         return Err(Denial::AddressDenied);
     }
-    let door = worker
-        .shared
-        .lifecycle
-        .try_acquire(Door::Http, settings.doors.bridge_max_connections as usize)
-        .ok_or(Denial::DoorFull)?;
-    let per_ip = u16::try_from(settings.doors.max_connections_per_ip).unwrap_or(u16::MAX);
-    let address = worker.shared.admission.try_acquire(ip, per_ip).map_err(|refused| match refused {
-        Refused::Limit => Denial::AddressFull,
-        Refused::TableFull => Denial::DoorFull,
-    })?;
-    Ok(Admitted { _door: door, _address: address })
+    let arrival = Arrival {
+        door: Door::Http,
+        door_limit: settings.doors.bridge_max_connections.into(),
+        peer,
+        address_limit: u16::try_from(settings.doors.max_connections_per_ip).unwrap_or(u16::MAX),
+        worker: worker.index,
+        now_ms: worker.tick_epoch_ms(),
+    };
+    worker.shared.connections.open(&arrival).map_err(|refused| match refused {
+        Refused::Address => Denial::AddressFull,
+        Refused::Door | Refused::Full => Denial::DoorFull,
+    })
 }
 
 /// Answers a refused connection and closes it, without a reset overtaking the answer.

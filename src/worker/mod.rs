@@ -5,7 +5,7 @@
 //! looks for a newer one once a tick.
 //!
 //! The tick ([`timers::TICK_MS`]) is the worker's pulse: it turns the timer wheel, picks up snapshots, notices that the process is
-//! draining, and sweeps pools. Nothing else in a worker polls.
+//! draining, closes connections that were asked to, and sweeps pools. Nothing else in a worker polls.
 
 pub(crate) mod open;
 pub(crate) mod runtime;
@@ -48,7 +48,8 @@ pub(crate) struct Worker {
     /// Refused connections that are being closed in good order.
     pub(crate) lingering: Cell<usize>,
     phase: Cell<Phase>,
-    next_connection: Cell<u64>,
+    /// The wall clock at the last tick.
+    tick_epoch_ms: Cell<u64>,
     started: Instant,
 }
 
@@ -110,7 +111,7 @@ impl Worker {
             }),
             open: OpenConnections::default(),
             lingering: Cell::new(0),
-            next_connection: Cell::new(0),
+            tick_epoch_ms: Cell::new(epoch_ms()),
             started: Instant::now(),
             shared,
         })
@@ -131,11 +132,9 @@ impl Worker {
         self.phase.get() >= Phase::Draining
     }
 
-    /// A number for a new connection, unique within the process.
-    pub(crate) fn connection_id(&self) -> u64 {
-        let n = self.next_connection.get();
-        self.next_connection.set(n + 1);
-        (n << 10) | (self.index as u64 & 0x3ff)
+    /// Milliseconds since the epoch at the last tick: what every message can afford to note.
+    pub(crate) fn tick_epoch_ms(&self) -> u64 {
+        self.tick_epoch_ms.get()
     }
 
     /// Queues an audit event about a connection. A full queue is counted by the queue itself.
@@ -159,6 +158,12 @@ impl Worker {
             monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
             ticks += 1;
             self.timers.advance(self.now_ns() / 1_000_000);
+            self.tick_epoch_ms.set(epoch_ms());
+            if self.shared.connections.has_rung(self.index) {
+                let is_asked = |id| self.shared.connections.asked_to_close(id).is_some();
+                self.open.close(self.timers.now_ms(), is_asked);
+            }
+            self.open.cut_overdue(self.timers.now_ms());
             let phase = self.shared.lifecycle.phase();
             if phase != self.phase.get() {
                 self.phase.set(phase);
