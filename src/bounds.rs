@@ -70,6 +70,10 @@ pub const LINGER_BYTES: usize = 512 * 1024;
 /// How long that may take.
 pub const LINGER_MS: u64 = 2_000;
 
+/// What a connection may still finish after it was asked to close. With a tick before it, it is gone within the second that the
+/// revocation of a token may take.
+pub const CLOSE_MS: u64 = 500;
+
 /// Refused connections that one worker lets linger at once; more are closed at once. A flood must not cost memory.
 pub const MAX_LINGERING: usize = 256;
 

@@ -5,7 +5,6 @@
 
 mod start;
 
-use std::collections::hash_map::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -16,7 +15,7 @@ use crate::guard::Authenticator;
 use crate::guard::hosts::Hosts;
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
-use crate::state::admission::{self, AdmissionTable};
+use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, UpstreamState};
@@ -24,14 +23,11 @@ use crate::upstream::brokered::ChildrenHandle;
 
 pub use start::{Ended, Gateway, StartError};
 
-/// A connection's place in its address's count.
-pub(crate) type AddressPermit = admission::AddressPermit<RandomState>;
-
 /// What all threads share for as long as the process lives.
 pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) lifecycle: Arc<Lifecycle>,
-    pub(crate) admission: Arc<AdmissionTable<RandomState>>,
+    pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) sealer: Sealer,
     /// The stdio servers, where there are any.
     pub(crate) children: Option<ChildrenHandle>,

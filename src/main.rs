@@ -24,6 +24,10 @@ enum Command {
     Init(cli::init::Args),
     /// Show the settings in force and what is wrong with them
     Check(cli::check::Args),
+    /// List the open connections of a running gateway, or close one
+    Connections(cli::connections::Args),
+    /// Read the audit trail
+    Audit(cli::audit::Args),
     /// Ask a running gateway how it is
     Health(cli::health::HealthArgs),
     /// The built-in sample MCP server, on standard input and output or listening
@@ -31,10 +35,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Arguments::parse().command.unwrap_or(Command::Serve(cli::serve::Args::default())) {
+    match Arguments::parse_from(cli::meant(std::env::args_os().collect()))
+        .command
+        .unwrap_or(Command::Serve(cli::serve::Args::default()))
+    {
         Command::Serve(args) => cli::serve::run(&args),
         Command::Init(args) => cli::init::run(&args),
         Command::Check(args) => cli::check::run(&args),
+        Command::Connections(args) => cli::connections::run(&args),
+        Command::Audit(args) => cli::audit::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
         Command::SampleServer(args) => cli::sample_server::run(&args),
     }

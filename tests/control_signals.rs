@@ -76,6 +76,12 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 driver: "epoll",
             },
             events: Arc::clone(&events),
+            connections: Arc::new(ringwall::state::connections::ConnectionTable::new(
+                lifecycle.doors().clone(),
+                1,
+                1,
+                std::hash::RandomState::new(),
+            )),
             audit: audit.signals(),
         },
     )

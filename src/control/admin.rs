@@ -1,4 +1,4 @@
-//! The admin listener: metrics, and what an operator with the orchestrator token may see.
+//! The admin listener: metrics, and what an operator with the orchestrator token may see and do.
 //!
 //! | path | who |
 //! |---|---|
@@ -9,6 +9,8 @@
 //! `ADMIN_IP_ALLOWLIST`, when it is set, is asked first and for everything. Without an orchestrator token `/admin/…` answers 503
 //! `admin_disabled`: never open. Errors are RFC 9457 problem details. Tokens are compared as SHA-256, in constant time.
 
+pub mod connections;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -17,7 +19,7 @@ use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{delete, get};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -25,6 +27,7 @@ use subtle::ConstantTimeEq;
 use super::health::{self, HealthSource};
 use super::http::{answer, problem};
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
+use crate::state::connections::ConnectionTable;
 use crate::state::events::{Event, EventKind, EventQueue};
 
 /// What the admin listener is told by the settings.
@@ -47,17 +50,22 @@ pub(crate) struct Admin {
     pub(crate) metrics: Arc<MetricSources>,
     pub(crate) health: HealthSource,
     pub(crate) events: Arc<EventQueue>,
+    pub(crate) connections: Arc<ConnectionTable>,
 }
 
-type Peer = Extension<ConnectInfo<SocketAddr>>;
+pub(super) type Peer = Extension<ConnectInfo<SocketAddr>>;
 
 /// All routes of the admin listener.
 pub(crate) fn router(admin: Admin) -> Router {
     let operator = Router::new()
+        .route("/admin/connections", get(connections::list))
+        .route("/admin/connections/{id}", delete(connections::close))
         .route("/admin/upstreams", get(upstreams))
         .route("/admin/settings", get(settings))
         .route("/admin/openapi.json", get(openapi))
-        .method_not_allowed_fallback(|| async { problem(405, "method_not_allowed", "This resource can only be read.") })
+        .method_not_allowed_fallback(|| async {
+            problem(405, "method_not_allowed", "This resource has other methods.")
+        })
         .route_layer(middleware::from_fn_with_state(admin.clone(), operators_only));
     let mut router = Router::new();
     if let Some(path) = &admin.config.metrics_path {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the threads of a test are its own")]
 
+use std::collections::hash_map::RandomState;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
@@ -19,6 +20,7 @@ pub(super) struct Rig {
     pub(super) admin: SocketAddr,
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) events: Arc<EventQueue>,
+    pub(super) connections: Arc<ConnectionTable>,
     phases: Arc<Mutex<Vec<Phase>>>,
     plane: Option<ControlPlane>,
     _audit: AuditWriter,
@@ -71,6 +73,7 @@ impl Rig {
                 move |phase| phases.lock().unwrap().push(phase)
             }),
         };
+        let connections = Arc::new(ConnectionTable::new(lifecycle.doors().clone(), 10, 1, RandomState::new()));
         let shared = ControlShared {
             lifecycle: Arc::clone(&lifecycle),
             metrics: MetricSources {
@@ -82,10 +85,11 @@ impl Rig {
                 driver: "epoll",
             },
             events: Arc::clone(&events),
+            connections: Arc::clone(&connections),
             audit: audit.signals(),
         };
         let plane = ControlPlane::start(config, shared).unwrap();
-        Self { health, admin: admin_address, lifecycle, events, phases, plane: Some(plane), _audit: audit }
+        Self { health, admin: admin_address, lifecycle, events, connections, phases, plane: Some(plane), _audit: audit }
     }
 }
 

@@ -23,6 +23,7 @@ use self::audit::AuditSignals;
 use self::health::HealthSource;
 use self::probes::Target;
 use crate::observe::metrics::MetricSources;
+use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, Phase};
@@ -60,6 +61,8 @@ pub struct ControlShared {
     pub metrics: MetricSources,
     /// The queue for events that no worker writes.
     pub events: Arc<EventQueue>,
+    /// The open connections.
+    pub connections: Arc<ConnectionTable>,
     /// The audit writer.
     pub audit: AuditSignals,
 }
@@ -122,9 +125,10 @@ async fn run(
 ) -> Ended {
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, drain_timeout, clock, on_phase } =
         config;
-    let ControlShared { lifecycle, metrics, events, audit } = shared;
+    let ControlShared { lifecycle, metrics, events, connections, audit } = shared;
     let source = HealthSource { facts: Arc::new(facts), lifecycle: Arc::clone(&lifecycle), clock };
-    let admin = Admin { config: Arc::new(admin), metrics: Arc::new(metrics), health: source.clone(), events };
+    let admin =
+        Admin { config: Arc::new(admin), metrics: Arc::new(metrics), health: source.clone(), events, connections };
     let set_up = listen(health_listener, health::router(source))
         .and_then(|()| listen(admin_listener, admin::router(admin)))
         .and_then(|()| signals::Signals::listen());

@@ -14,41 +14,20 @@ mod tcp;
 mod ws;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use monoio::net::{TcpListener, TcpStream};
 
 use crate::bounds;
-use crate::gateway::AddressPermit;
 use crate::guard::Denial;
-use crate::state::admission::Refused;
-use crate::state::lifecycle::{Door, DoorPermit};
+use crate::state::connections::{Arrival, ConnectionEntry, Refused};
+use crate::state::doors::Door;
 use crate::sys::socket::{self, Half, Look};
 use crate::worker::Worker;
 use crate::worker::stream::Stream;
 use crate::worker::timers::OnExpiry;
-
-/// What an admitted connection holds while it is open.
-pub(crate) struct Admitted {
-    /// Always there but while it moves.
-    door: Option<DoorPermit>,
-    _address: AddressPermit,
-}
-
-impl Admitted {
-    /// Moves the connection to another door, of which `limit` may be open. `false`: it is full, and the connection stays where it is.
-    fn move_to(&mut self, door: Door, limit: usize) -> bool {
-        let Some(permit) = self.door.take() else { return false };
-        let (permit, moved) = match permit.move_to(door, limit) {
-            Ok(permit) => (permit, true),
-            Err(permit) => (permit, false),
-        };
-        self.door = Some(permit);
-        moved
-    }
-}
 
 /// The accept loop of one worker: runs until the process drains.
 pub(crate) fn accept(
@@ -88,14 +67,14 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
 }
 
 fn admit(worker: &Rc<Worker>, door: Door, tcp: TcpStream, peer: SocketAddr) {
-    match permit(worker, door, peer.ip()) {
-        Ok(admitted) => {
+    match permit(worker, door, peer) {
+        Ok(entry) => {
             worker.metrics.door(door).connections_accepted.inc();
             let _ = tcp.set_nodelay(true);
             match door {
-                Door::Tcp => tcp::arrive(worker, tcp, peer, Vec::new(), admitted),
+                Door::Tcp => tcp::arrive(worker, tcp, peer, Vec::new(), entry),
                 Door::Http | Door::Ws => {
-                    monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, admitted).run());
+                    monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, entry).run());
                 }
             }
         }
@@ -112,23 +91,28 @@ fn admit(worker: &Rc<Worker>, door: Door, tcp: TcpStream, peer: SocketAddr) {
     }
 }
 
-fn permit(worker: &Worker, door: Door, ip: IpAddr) -> Result<Admitted, Denial> {
+fn permit(worker: &Worker, door: Door, peer: SocketAddr) -> Result<ConnectionEntry, Denial> {
     let snapshot = worker.snapshot();
     let settings = &snapshot.settings;
-    if settings.auth.ip_denylist.iter().any(|network| network.contains(&ip)) {
+    if settings.auth.ip_denylist.iter().any(|network| network.contains(&peer.ip())) {
         return Err(Denial::AddressDenied);
     }
     let limit = match door {
         Door::Tcp => settings.doors.tcp_max_connections,
         Door::Http | Door::Ws => settings.doors.bridge_max_connections,
     };
-    let door = worker.shared.lifecycle.try_acquire(door, limit as usize).ok_or(Denial::DoorFull)?;
-    let per_ip = u16::try_from(settings.doors.max_connections_per_ip).unwrap_or(u16::MAX);
-    let address = worker.shared.admission.try_acquire(ip, per_ip).map_err(|refused| match refused {
-        Refused::Limit => Denial::AddressFull,
-        Refused::TableFull => Denial::DoorFull,
-    })?;
-    Ok(Admitted { door: Some(door), _address: address })
+    let arrival = Arrival {
+        door,
+        door_limit: limit.into(),
+        peer,
+        address_limit: u16::try_from(settings.doors.max_connections_per_ip).unwrap_or(u16::MAX),
+        worker: worker.index,
+        now_ms: worker.tick_epoch_ms(),
+    };
+    worker.shared.connections.open(&arrival).map_err(|refused| match refused {
+        Refused::Address => Denial::AddressFull,
+        Refused::Door | Refused::Full => Denial::DoorFull,
+    })
 }
 
 /// Answers a refused connection and closes it, without a reset overtaking the answer.

@@ -8,20 +8,26 @@ use std::rc::Rc;
 
 use monoio::net::TcpStream;
 
-use super::Admitted;
 use super::peer::{Arrived, End, Next, Peer, Wire, serve};
 use crate::guard::Denial;
+use crate::state::connections::ConnectionEntry;
 use crate::state::lifecycle::Door;
 use crate::wire::lines::LineSplitter;
 use crate::worker::Worker;
 use crate::worker::framing::Framing;
 
 /// Serves one client. `received` is what has been read of its stream already.
-pub(super) fn arrive(worker: &Rc<Worker>, tcp: TcpStream, address: SocketAddr, received: Vec<u8>, admitted: Admitted) {
+pub(super) fn arrive(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    address: SocketAddr,
+    received: Vec<u8>,
+    entry: ConnectionEntry,
+) {
     let snapshot = worker.snapshot();
     let lines = Lines { splitter: LineSplitter::new(snapshot.settings.doors.max_message_size as usize) };
     let principal = snapshot.tcp_authenticator.without_token();
-    let arrived = Arrived { tcp, address, received, principal, admitted };
+    let arrived = Arrived { tcp, address, received, principal, entry };
     serve(worker.clone(), Door::Tcp, Framing::Lines, lines, arrived);
 }
 

@@ -10,10 +10,10 @@ use std::rc::Rc;
 
 use monoio::net::TcpStream;
 
-use super::Admitted;
 use super::peer::{Arrived, End, Next, Peer, Wire, serve};
 use crate::bounds;
 use crate::guard::Principal;
+use crate::state::connections::ConnectionEntry;
 use crate::state::lifecycle::Door;
 use crate::wire::websocket::{CloseCode, Decoder, Event, Role, write};
 use crate::worker::Worker;
@@ -26,7 +26,7 @@ pub(super) fn arrive(
     address: SocketAddr,
     received: Vec<u8>,
     principal: Option<Principal>,
-    admitted: Admitted,
+    entry: ConnectionEntry,
 ) {
     let max_message_bytes = worker.limits.get().max_message_bytes;
     let frames = Frames {
@@ -34,7 +34,7 @@ pub(super) fn arrive(
         last: None,
         control: Control { since_ms: 0, frames: 0 },
     };
-    let arrived = Arrived { tcp, address, received, principal, admitted };
+    let arrived = Arrived { tcp, address, received, principal, entry };
     serve(worker.clone(), Door::Ws, Framing::WebSocketServer, frames, arrived);
 }
 
@@ -127,6 +127,7 @@ impl Wire for Frames {
         let (code, reason) = match (end, self.last.take()) {
             (_, Some(last)) => last,
             (End::Idle, None) => (Some(CloseCode::GOING_AWAY), "Connection timeout".into()),
+            (End::Asked, None) => (Some(CloseCode::POLICY_VIOLATION), "Closed by the gateway".into()),
             (End::Drain, None) => (Some(CloseCode::GOING_AWAY), "Server shutting down".into()),
             (End::Unauthenticated, None) => (Some(CloseCode::POLICY_VIOLATION), "Authentication timeout".into()),
             (End::Slow, None) => (Some(CloseCode::POLICY_VIOLATION), "Message timeout".into()),

@@ -16,7 +16,7 @@ use crate::gateway::{Shared, Snapshot};
 use crate::observe::metrics::{MetricSources, WorkerMetrics};
 use crate::settings::Settings;
 use crate::settings::policy::{EnvValue, SocketTarget, SocketTransport, StdioTarget, Upstream, UpstreamTarget};
-use crate::state::admission::AdmissionTable;
+use crate::state::connections::ConnectionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
@@ -137,12 +137,13 @@ impl Gateway {
         )?;
         let tls = upstream_tls(&settings)?;
         let children = start_children(&settings, &lifecycle, &tls)?;
+        // The WebSocket and the HTTP connections of the bridge port are counted apart, each up to its limit.
+        let max_connections = 2 * doors.bridge_max_connections as usize + doors.tcp_max_connections as usize;
+        let connections =
+            Arc::new(ConnectionTable::new(lifecycle.doors().clone(), max_connections, count, RandomState::new()));
         let shared = Arc::new(Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, count, tls)),
-            admission: Arc::new(AdmissionTable::new(
-                (doors.bridge_max_connections + doors.tcp_max_connections) as usize,
-                RandomState::new(),
-            )),
+            connections: connections.clone(),
             sealer: Sealer::new(session_key.expose()),
             children: children.as_ref().map(|(handle, _)| handle.clone()),
             health: facts.clone(),
@@ -181,6 +182,7 @@ impl Gateway {
                     },
                 },
                 events: shared.events(count),
+                connections,
                 audit: audit.signals(),
             },
         )?;
@@ -251,7 +253,7 @@ impl Gateway {
 
     /// Connections that are open on the front doors, refused ones that linger not counted.
     #[must_use]
-    pub fn open_connections(&self) -> usize {
+    pub fn open_connections(&self) -> u64 {
         Door::ALL.iter().map(|door| self.shared.lifecycle.connections(*door)).sum()
     }
 

@@ -10,6 +10,7 @@ use crate::guard::Denial;
 use crate::settings::policy::Agent;
 use crate::settings::secret::{same_hash, sha256};
 use crate::settings::{Auth, Secret};
+use crate::state::connections::PrincipalKind;
 
 /// Who sends a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,17 @@ impl Principal {
         match self {
             Self::Agent(id) => Some(id),
             _ => None,
+        }
+    }
+
+    /// What it is listed as.
+    #[must_use]
+    pub fn kind(&self) -> PrincipalKind {
+        match self {
+            Self::Anonymous => PrincipalKind::Anonymous,
+            Self::Demo => PrincipalKind::Demo,
+            Self::Door => PrincipalKind::Door,
+            Self::Agent(_) => PrincipalKind::Agent,
         }
     }
 

@@ -63,7 +63,7 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
     sources.lifecycle.set_audit_healthy(false);
     sources.lifecycle.upstreams()[0].set_reachable(true);
     sources.lifecycle.upstreams()[0].set_breaker(BreakerState::HalfOpen);
-    let permits: Vec<_> = Door::ALL.iter().map(|door| sources.lifecycle.try_acquire(*door, 9)).collect();
+    let permits: Vec<_> = Door::ALL.iter().map(|door| sources.lifecycle.doors().try_acquire(*door, 9)).collect();
     struct Held<T>(#[allow(dead_code)] T);
     impl<T> Drop for Held<T> {
         fn drop(&mut self) {}

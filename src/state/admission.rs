@@ -176,6 +176,11 @@ fn network_of(ip: IpAddr) -> (u8, u64) {
     }
 }
 
+/// Whether two addresses count as one.
+pub(super) fn same_network(one: IpAddr, other: IpAddr) -> bool {
+    network_of(one) == network_of(other)
+}
+
 /// One connection of an address; given back on drop.
 #[derive(Debug)]
 pub struct AddressPermit<S> {

@@ -32,7 +32,7 @@ pub fn write_health(out: &mut Vec<u8>, facts: &HealthFacts, lifecycle: &Lifecycl
         }
         push_string(out, door.name());
         out.push(b':');
-        push_number(out, lifecycle.connections(*door) as u64);
+        push_number(out, lifecycle.connections(*door));
     }
     out.extend_from_slice(b"},\"authEnabled\":");
     out.extend_from_slice(if facts.auth_enabled { b"true" } else { b"false" });

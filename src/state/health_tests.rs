@@ -24,7 +24,7 @@ fn the_body_is_the_contracts() {
     for upstream in lifecycle.upstreams() {
         upstream.set_reachable(true);
     }
-    let _open = lifecycle.try_acquire(Door::Tcp, 9).unwrap();
+    let _open = lifecycle.doors().try_acquire(Door::Tcp, 9).unwrap();
     let want = serde_json::json!({
         "status": "healthy", "version": "1.2.3", "uptime": 61,
         "connections": {"ws": 0, "tcp": 1, "http": 0}, "authEnabled": true,

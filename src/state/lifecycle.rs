@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use super::addresses::Addresses;
+pub use super::doors::{Door, DoorCounts};
 
 /// The stages of the process's life. They only ever advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,39 +31,6 @@ impl Phase {
             2 => Phase::Draining,
             _ => Phase::Stopped,
         }
-    }
-}
-
-/// A front door.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Door {
-    /// WebSocket connections of the bridge port.
-    Ws = 0,
-    /// The line-delimited door.
-    Tcp = 1,
-    /// HTTP connections of the bridge port.
-    Http = 2,
-}
-
-impl Door {
-    /// Every door, in the order of its index.
-    pub const ALL: &'static [Door] = &[Door::Ws, Door::Tcp, Door::Http];
-
-    /// The name in `/health` and in labels.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Door::Ws => "ws",
-            Door::Tcp => "tcp",
-            Door::Http => "http",
-        }
-    }
-
-    /// The position in [`Door::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        self as usize
     }
 }
 
@@ -156,7 +124,7 @@ pub struct Lifecycle {
     phase: AtomicU8,
     audit_healthy: AtomicBool,
     in_flight: Box<[Padded]>,
-    doors: [Padded; 3],
+    doors: Arc<DoorCounts>,
     upstreams: Box<[Arc<UpstreamState>]>,
 }
 
@@ -168,7 +136,7 @@ impl Lifecycle {
             phase: AtomicU8::new(Phase::Starting as u8),
             audit_healthy: AtomicBool::new(true),
             in_flight: (0..workers.max(1)).map(|_| Padded::default()).collect(),
-            doors: Default::default(),
+            doors: Arc::default(),
             upstreams: upstreams.into_boxed_slice(),
         }
     }
@@ -209,16 +177,14 @@ impl Lifecycle {
 
     /// Connections open on a door.
     #[must_use]
-    pub fn connections(&self, door: Door) -> usize {
-        self.doors.get(door.index()).map_or(0, |count| count.0.load(Ordering::Relaxed))
+    pub fn connections(&self, door: Door) -> u64 {
+        self.doors.open(door)
     }
 
-    /// Takes one of a door's `limit` connections, or `None` when all are taken. Never one over, whatever the threads do.
+    /// The doors' counts, which the connection table takes its limits from.
     #[must_use]
-    pub fn try_acquire(self: &Arc<Self>, door: Door, limit: usize) -> Option<DoorPermit> {
-        let count = &self.doors.get(door.index())?.0;
-        count.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |n| (n < limit).then_some(n + 1)).ok()?;
-        Some(DoorPermit { lifecycle: Arc::clone(self), door })
+    pub fn doors(&self) -> &Arc<DoorCounts> {
+        &self.doors
     }
 
     /// Counts a call of `worker` in flight until the guard is dropped; draining waits for these.
@@ -235,41 +201,6 @@ impl Lifecycle {
     #[must_use]
     pub fn calls_in_flight(&self) -> usize {
         self.in_flight.iter().map(|count| count.0.load(Ordering::Acquire)).sum()
-    }
-}
-
-/// One of a door's connections; given back on drop.
-#[derive(Debug)]
-pub struct DoorPermit {
-    lifecycle: Arc<Lifecycle>,
-    door: Door,
-}
-
-impl DoorPermit {
-    /// The door it counts for.
-    #[must_use]
-    pub fn door(&self) -> Door {
-        self.door
-    }
-
-    /// Moves the connection to another door, as an upgrade to WebSocket does. When that door is full the permit stays as
-    /// it is and comes back as the error.
-    ///
-    /// # Errors
-    /// The unchanged permit, when `door` has `limit` connections already.
-    pub fn move_to(self, door: Door, limit: usize) -> Result<DoorPermit, DoorPermit> {
-        match self.lifecycle.try_acquire(door, limit) {
-            Some(moved) => Ok(moved),
-            None => Err(self),
-        }
-    }
-}
-
-impl Drop for DoorPermit {
-    fn drop(&mut self) {
-        if let Some(count) = self.lifecycle.doors.get(self.door.index()) {
-            count.0.fetch_sub(1, Ordering::AcqRel);
-        }
     }
 }
 

@@ -5,8 +5,12 @@
 
 pub mod addresses;
 pub mod admission;
+pub mod connections;
+pub mod doors;
 pub mod events;
 pub mod health;
 pub mod lifecycle;
 pub mod queue;
+mod seqlock;
+mod slots;
 mod sync;

@@ -1,7 +1,8 @@
 //! The few corners that need `libc` or `unsafe`, each with its proof. Everything else in this crate denies `unsafe`.
 //!
-//! Nothing here keeps state, and nothing here decides anything: each function is one system call with its arguments checked.
+//! Nothing here keeps state, and nothing here decides anything: each function is one system call, or one allocation, with its arguments checked.
 
 pub(crate) mod child;
 pub(crate) mod socket;
 pub(crate) mod thread;
+pub(crate) mod zeroed;

@@ -5,7 +5,7 @@
 //! looks for a newer one once a tick.
 //!
 //! The tick ([`timers::TICK_MS`]) is the worker's pulse: it turns the timer wheel, picks up snapshots, notices that the process is
-//! draining, and sweeps pools. Nothing else in a worker polls.
+//! draining, closes connections that were asked to, and sweeps pools. Nothing else in a worker polls.
 
 pub(crate) mod framing;
 pub(crate) mod open;
@@ -53,7 +53,6 @@ pub(crate) struct Worker {
     phase: Cell<Phase>,
     /// The wall clock at the last tick, milliseconds, and the worker's own then, nanoseconds.
     tick: Cell<(u64, u64)>,
-    next_connection: Cell<u64>,
     started: Instant,
 }
 
@@ -135,7 +134,6 @@ impl Worker {
             open: OpenConnections::default(),
             tick: Cell::new((epoch_ms(), 0)),
             lingering: Cell::new(0),
-            next_connection: Cell::new(0),
             started: Instant::now(),
             shared,
         })
@@ -156,11 +154,9 @@ impl Worker {
         self.phase.get() >= Phase::Draining
     }
 
-    /// A number for a new connection, unique within the process.
-    pub(crate) fn connection_id(&self) -> u64 {
-        let n = self.next_connection.get();
-        self.next_connection.set(n + 1);
-        (n << 10) | (self.index as u64 & 0x3ff)
+    /// Milliseconds since the epoch at the last tick: what every message can afford to note.
+    pub(crate) fn tick_epoch_ms(&self) -> u64 {
+        self.tick.get().0
     }
 
     /// Queues an audit event about a connection. A full queue is counted by the queue itself.
@@ -192,6 +188,11 @@ impl Worker {
             let now_ns = self.now_ns();
             self.tick.set((epoch_ms(), now_ns));
             self.timers.advance(now_ns / 1_000_000);
+            if self.shared.connections.has_rung(self.index) {
+                let is_asked = |id| self.shared.connections.asked_to_close(id).is_some();
+                self.open.close(self.timers.now_ms(), is_asked);
+            }
+            self.open.cut_overdue(self.timers.now_ms());
             let phase = self.shared.lifecycle.phase();
             if phase != self.phase.get() {
                 self.phase.set(phase);

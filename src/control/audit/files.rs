@@ -182,7 +182,8 @@ pub(crate) fn log_name(now_ms: u64) -> String {
     format!("security-{}.log", at.to_zoned(TimeZone::UTC).date())
 }
 
-fn is_log_name(name: &str) -> bool {
+/// Whether a file of the directory is one of the trail.
+pub(crate) fn is_log_name(name: &str) -> bool {
     name.starts_with("security-") && name.ends_with(".log")
 }
 

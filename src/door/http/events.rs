@@ -136,6 +136,10 @@ impl Connection {
 
     /// Puts one raw event into the output.
     pub(super) fn put_event(&mut self, call: &Call, raw: &[u8]) {
+        // A call's stream counts as its one answer; a stream without a call, event by event.
+        if call.kind != Kind::Request && !raw.starts_with(b":") {
+            self.entry.sent(1, 0);
+        }
         if call.chunked {
             write::chunk(&mut self.output, raw);
         } else {

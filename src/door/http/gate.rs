@@ -125,6 +125,7 @@ impl Connection {
     fn announce(&mut self, principal: &Principal) {
         let first = self.principal.is_none();
         self.principal = Some(principal.clone());
+        self.entry.identify(principal.kind(), principal.agent().map_or("", |id| id));
         if first {
             self.record(self.worker.event(EventKind::ConnectionEstablished, self.peer));
         }

@@ -30,8 +30,8 @@ use std::rc::Rc;
 use monoio::net::TcpStream;
 
 use crate::bounds;
-use crate::door::Admitted;
 use crate::guard::Principal;
+use crate::state::connections::{CloseReason, ConnectionEntry};
 use crate::state::events::EventKind;
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::wire::http1::Version;
@@ -56,10 +56,10 @@ pub(crate) struct Connection {
     notes: Vec<u8>,
     worker: Rc<Worker>,
     peer: SocketAddr,
-    id: u64,
     /// Who was seen on this connection last.
     principal: Option<Principal>,
-    admitted: Admitted,
+    /// Its place in the table of connections, and in the counts of its door and its address.
+    entry: ConnectionEntry,
 }
 
 /// A request that has been received whole and may be served.
@@ -123,20 +123,19 @@ impl Flow {
 
 impl Connection {
     /// A connection that has been admitted.
-    pub(crate) fn new(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, admitted: Admitted) -> Self {
+    pub(crate) fn new(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, entry: ConnectionEntry) -> Self {
         let fd = tcp.as_raw_fd();
         Self {
             deadline: worker.timers.deadline(fd),
-            open: worker.open.enter(fd),
+            open: worker.open.enter_connection(fd, entry.id()),
             stream: Stream::plain(tcp),
             input: Vec::new(),
             at: 0,
             output: Vec::new(),
             notes: Vec::new(),
             peer,
-            id: worker.connection_id(),
             principal: None,
-            admitted,
+            entry,
             worker,
         }
     }
@@ -154,7 +153,7 @@ impl Connection {
             let flow = self.serve(request).await;
             self.at = end.min(self.input.len());
             match flow {
-                Flow::Next if keep_alive && !self.worker.is_draining() => {}
+                Flow::Next if keep_alive && !self.is_ending() => {}
                 Flow::Next => break (Flow::Close, None),
                 flow => break (flow, known),
             }
@@ -166,11 +165,24 @@ impl Connection {
             self.deadline.set(bounds::LINGER_MS, OnExpiry::Cut);
             crate::door::linger(&mut self.stream).await;
         }
-        if self.principal.is_some() {
-            let event = self.worker.event(EventKind::ConnectionClosed, self.peer);
-            self.record(event);
+        match self.entry.asked_to_close() {
+            // Recorded where it was asked for, with who asked.
+            Some(CloseReason::Admin) => {}
+            reason if self.principal.is_some() => {
+                let event = self.worker.event(EventKind::ConnectionClosed, self.peer);
+                self.record(match reason {
+                    Some(reason) => event.with_details(format_args!("{}", reason.text())),
+                    None => event,
+                });
+            }
+            _ => {}
         }
         self.worker.metrics.door(Door::Http).connections_closed.inc();
+    }
+
+    /// Whether the request in hand is the last one: the process drains, or this connection was asked to close.
+    fn is_ending(&self) -> bool {
+        self.worker.is_draining() || self.entry.asked_to_close().is_some()
     }
 
     async fn serve(&mut self, request: Request) -> Flow {
@@ -198,12 +210,14 @@ impl Connection {
         self.deadline.set(write_timeout_ms, OnExpiry::Cut);
         let output = std::mem::take(&mut self.output);
         self.worker.metrics.door(Door::Http).bytes_out.add(output.len() as u64);
+        self.entry.sent(0, output.len() as u64);
         let (result, mut output) = self.stream.write_all(output).await;
         output.clear();
         output.shrink_to(bounds::STREAM_BUFFER_BYTES);
         self.output = output;
         match result {
             Ok(()) => {
+                self.entry.touch(self.worker.tick_epoch_ms());
                 // The client has taken it; how long the next part takes to come is not up to the client.
                 self.deadline.clear();
                 Flow::Next
@@ -225,7 +239,7 @@ impl Connection {
 
     fn named(&self, mut event: crate::state::events::Event) -> crate::state::events::Event {
         use std::fmt::Write;
-        let _ = write!(event.client, "http-{:x}", self.id);
+        let _ = write!(event.client, "http-{}", self.entry.id());
         match self.principal.as_ref().and_then(Principal::agent) {
             Some(agent) => event.with_agent(agent),
             None => event,

@@ -155,6 +155,7 @@ impl Connection {
         if call.kind == Kind::Request {
             let duration_ns = self.worker.now_ns().saturating_sub(call.started_ns);
             self.worker.metrics.door(Door::Http).call(outcome, duration_ns);
+            self.entry.sent(1, 0);
         }
     }
 }

@@ -110,6 +110,9 @@ impl Connection {
                 }
             };
         }
+        if !received.looked_again {
+            self.entry.received(1, 0);
+        }
         let envelope = match scratch.parser.parse(raw) {
             Ok(envelope) => envelope,
             Err(malformed) => {

@@ -55,7 +55,7 @@ impl Connection {
                 end: placed.end,
                 route,
                 principal,
-                keep_alive: opening.keep_alive && !self.worker.is_draining(),
+                keep_alive: opening.keep_alive && !self.is_ending(),
                 _in_flight: in_flight,
                 version: opening.version,
                 is_head: opening.is_head,
@@ -79,7 +79,7 @@ impl Connection {
                 Err(reject) => return Err(self.reject(reject, false).await),
             }
             if seen == 0 {
-                if self.worker.is_draining() {
+                if self.is_ending() {
                     return Err(Flow::Close);
                 }
                 self.open.set_idle(true);
@@ -178,6 +178,8 @@ impl Connection {
         self.input = input;
         let n = result.ok()?;
         self.worker.metrics.door(Door::Http).bytes_in.add(n as u64);
+        self.entry.received(0, n as u64);
+        self.entry.touch(self.worker.tick_epoch_ms());
         Some(n)
     }
 

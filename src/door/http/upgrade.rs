@@ -18,8 +18,8 @@ impl Connection {
             server::read_upgrade(&scratch.request, bytes)
         };
         let Ok(upgrade) = upgrade else { return Flow::Close };
-        let limit = self.worker.snapshot().settings.doors.bridge_max_connections as usize;
-        if !self.admitted.move_to(Door::Ws, limit) {
+        let limit = self.worker.snapshot().settings.doors.bridge_max_connections.into();
+        if self.entry.move_to(Door::Ws, limit).is_err() {
             let denial = Denial::DoorFull;
             self.worker.metrics.door(Door::Ws).connections_refused.inc();
             self.worker.metrics.refusals.inc(denial.rule());
@@ -43,7 +43,7 @@ impl Connection {
 
     /// Hands the connection to the WebSocket door, with what has come behind the request.
     pub(super) fn switch(self, principal: Option<crate::guard::Principal>) {
-        let Self { deadline, open, stream, mut input, at, worker, peer, admitted, .. } = self;
+        let Self { deadline, open, stream, mut input, at, worker, peer, entry, .. } = self;
         // Both let go of the socket before the new door takes hold of it.
         drop((deadline, open));
         input.drain(..at.min(input.len()));
@@ -53,7 +53,7 @@ impl Connection {
         worker.metrics.door(Door::Http).connections_closed.inc();
         worker.metrics.door(Door::Ws).connections_accepted.inc();
         if let Some(tcp) = stream.into_plain() {
-            crate::door::ws::arrive(&worker, tcp, peer, input, principal, admitted);
+            crate::door::ws::arrive(&worker, tcp, peer, input, principal, entry);
         }
     }
 }

@@ -39,7 +39,7 @@ impl Refusing<'_> {
 impl Peer {
     /// Sends a whole message of the gateway's own.
     pub(super) fn say(&self, message: &[u8]) {
-        self.outbox.message(message.len(), |out| out.extend_from_slice(message));
+        self.put(message.len(), |out| out.extend_from_slice(message));
     }
 
     /// Sends an error.

@@ -92,7 +92,7 @@ impl Taker for Passing {
             _ => Outcome::Ok,
         });
         if id.is_some() {
-            self.peer.outbox.message(message.len(), |out| out.extend_from_slice(message));
+            self.peer.put(message.len(), |out| out.extend_from_slice(message));
         } else {
             let error = envelope.error.map_or(&[][..], |span| span.of(message));
             self.peer.say(&error_response(call.id(), error));
@@ -132,11 +132,11 @@ impl Peer {
     /// Passes on what a server says by itself: a notification, or a request to the client.
     pub(super) fn pass_own(&self, index: usize, message: &[u8], envelope: &Envelope) {
         if !self.worker.upstreams.are_several() {
-            return self.outbox.message(message.len(), |out| out.extend_from_slice(message));
+            return self.put(message.len(), |out| out.extend_from_slice(message));
         }
         match pump::tag(index, message, envelope) {
             Some(tagged) => self.say(&tagged),
-            None => self.outbox.message(message.len(), |out| out.extend_from_slice(message)),
+            None => self.put(message.len(), |out| out.extend_from_slice(message)),
         }
     }
 

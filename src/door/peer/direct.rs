@@ -88,7 +88,7 @@ impl Peer {
     fn pass_spliced(&self, raw: &[u8], edits: &[(Span, &[u8])]) {
         let growth: i64 = edits.iter().map(|(span, with)| with.len() as i64 - i64::from(span.len())).sum();
         let len = usize::try_from((raw.len() as i64).saturating_add(growth)).unwrap_or(0);
-        self.outbox.message(len, |out| {
+        self.put(len, |out| {
             // The spans come from the parser and do not meet; else the message would not have the announced length.
             let _ = splice::splice(raw, edits, out);
         });

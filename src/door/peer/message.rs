@@ -50,6 +50,7 @@ enum Way {
 impl Peer {
     /// Takes one message up. `now_ns` is when it was received.
     pub(crate) async fn handle(self: &Rc<Self>, raw: &[u8], now_ns: u64) -> Next {
+        self.note_message();
         let mut looked_again = false;
         loop {
             let step = {

@@ -27,6 +27,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::guard::{Denial, Principal};
+use crate::state::connections::ConnectionEntry;
+use crate::state::connections::{CloseReason, ConnectionId};
 use crate::state::events::{Event, EventKind, Outcome, ShortText};
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::upstream::link::Link;
@@ -49,6 +51,8 @@ pub(crate) struct Peer {
     pub(super) address: SocketAddr,
     /// What it is called in the audit trail.
     name: ShortText,
+    /// Its place in the table of connections, until it is closed.
+    entry: RefCell<Option<ConnectionEntry>>,
     outbox: Rc<Outbox>,
     /// Who it is; `None` until it has authenticated.
     principal: RefCell<Option<Principal>>,
@@ -69,11 +73,13 @@ impl Peer {
         worker: Rc<Worker>,
         door: Door,
         address: SocketAddr,
+        entry: ConnectionEntry,
         outbox: Rc<Outbox>,
         principal: Option<Principal>,
     ) -> Rc<Self> {
         let peer = Rc::new(Self {
-            name: named(door, worker.connection_id()),
+            name: named(door, entry.id()),
+            entry: RefCell::new(Some(entry)),
             session: RefCell::new(PeerSession::new()),
             principal: RefCell::new(None),
             calls: RefCell::default(),
@@ -125,11 +131,54 @@ impl Peer {
     fn admit(&self, principal: Principal) {
         let shows_token = matches!(principal, Principal::Door | Principal::Agent(_));
         self.session.borrow_mut().bind(&principal);
+        if let Some(entry) = &*self.entry.borrow() {
+            entry.identify(principal.kind(), principal.agent().map_or("", |id| id));
+        }
         *self.principal.borrow_mut() = Some(principal);
         self.record(self.worker.event(EventKind::ConnectionEstablished, self.address));
         if shows_token {
             self.record(self.worker.event(EventKind::AuthSuccess, self.address));
         }
+    }
+
+    /// Counts what was received.
+    fn note_received(&self, bytes: usize) {
+        self.worker.metrics.door(self.door).bytes_in.add(bytes as u64);
+        if let Some(entry) = &*self.entry.borrow() {
+            entry.received(0, bytes as u64);
+            entry.touch(self.worker.tick_epoch_ms());
+        }
+    }
+
+    /// Counts a message that was taken up.
+    fn note_message(&self) {
+        if let Some(entry) = &*self.entry.borrow() {
+            entry.received(1, 0);
+        }
+    }
+
+    /// Counts a message of so many bytes that is to be sent.
+    fn note_sent(&self, bytes: usize) {
+        if let Some(entry) = &*self.entry.borrow() {
+            entry.sent(1, bytes as u64);
+            entry.touch(self.worker.tick_epoch_ms());
+        }
+    }
+
+    /// Queues a message of `len` bytes, which `write` appends.
+    fn put(&self, len: usize, write: impl FnOnce(&mut Vec<u8>)) {
+        self.note_sent(len);
+        self.outbox.message(len, write);
+    }
+
+    /// Whether its closing was asked for from outside.
+    pub(crate) fn asked_to_close(&self) -> Option<CloseReason> {
+        self.entry.borrow().as_ref()?.asked_to_close()
+    }
+
+    /// Gives its place in the table back.
+    fn vacate(&self) {
+        self.entry.borrow_mut().take();
     }
 
     /// Waits until another message of the client may be taken up: not too many calls are in flight, and it reads what it is sent.
@@ -186,8 +235,17 @@ impl Peer {
             let event = self.worker.event(EventKind::ConnectionTimeout, self.address);
             self.record(event.with_details(format_args!("the client did not take its answer in time")));
         }
-        if self.is_authenticated() {
-            self.record(self.worker.event(EventKind::ConnectionClosed, self.address));
+        match self.asked_to_close() {
+            // Recorded where it was asked for, with who asked.
+            Some(CloseReason::Admin) => {}
+            reason if self.is_authenticated() => {
+                let event = self.worker.event(EventKind::ConnectionClosed, self.address);
+                self.record(match reason {
+                    Some(reason) => event.with_details(format_args!("{}", reason.text())),
+                    None => event,
+                });
+            }
+            _ => {}
         }
         self.worker.metrics.door(self.door).connections_closed.inc();
     }
@@ -240,9 +298,9 @@ impl Peer {
 }
 
 /// What a connection is called in the audit trail.
-fn named(door: Door, id: u64) -> ShortText {
+fn named(door: Door, id: ConnectionId) -> ShortText {
     use std::fmt::Write;
     let mut name = ShortText::new();
-    let _ = write!(name, "{}-{id:x}", door.name());
+    let _ = write!(name, "{}-{id}", door.name());
     name
 }

@@ -10,8 +10,8 @@ use monoio::net::TcpStream;
 
 use super::Peer;
 use crate::bounds;
-use crate::door::Admitted;
 use crate::guard::Principal;
+use crate::state::connections::ConnectionEntry;
 use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
 use crate::sys::socket::{self, Half, Look};
@@ -37,6 +37,8 @@ pub(crate) enum End {
     Slow,
     /// The process drains.
     Drain,
+    /// Its closing was asked for: by an operator, or because its token was revoked.
+    Asked,
 }
 
 /// How bytes become messages, and what is said at the end.
@@ -65,7 +67,7 @@ pub(crate) struct Arrived {
     pub(crate) received: Vec<u8>,
     /// Who it has shown itself to be.
     pub(crate) principal: Option<Principal>,
-    pub(crate) admitted: Admitted,
+    pub(crate) entry: ConnectionEntry,
 }
 
 struct Served<W> {
@@ -76,13 +78,12 @@ struct Served<W> {
     wire: W,
     peer: Rc<Peer>,
     worker: Rc<Worker>,
-    _admitted: Admitted,
 }
 
 /// Serves a connection in a task of its own.
 pub(crate) fn serve<W: Wire + 'static>(worker: Rc<Worker>, door: Door, framing: Framing, wire: W, arrived: Arrived) {
     let fd = arrived.tcp.as_raw_fd();
-    let (deadline, open) = (worker.timers.deadline(fd), worker.open.enter(fd));
+    let (deadline, open) = (worker.timers.deadline(fd), worker.open.enter_connection(fd, arrived.entry.id()));
     let (read, write) = arrived.tcp.into_split();
     let max_bytes = worker.limits.get().max_buffer_bytes;
     let outbox = Outbox::new(worker.clone(), Some(door), framing, max_bytes);
@@ -92,9 +93,8 @@ pub(crate) fn serve<W: Wire + 'static>(worker: Rc<Worker>, door: Door, framing: 
         open,
         receiver: Receiver::new(read, fd, arrived.received),
         wire,
-        peer: Peer::new(worker.clone(), door, arrived.address, outbox, arrived.principal),
+        peer: Peer::new(worker.clone(), door, arrived.address, arrived.entry, outbox, arrived.principal),
         worker,
-        _admitted: arrived.admitted,
     };
     monoio::spawn(served.run());
 }
@@ -129,8 +129,9 @@ impl<W: Wire> Served<W> {
             let peer = &self.peer;
             let is_busy = || known && begun_ms.is_none() && peer.is_busy();
             match self.receiver.more(&self.deadline, Some(&self.open), timeout_ms, is_busy).await {
-                Received::Bytes(n) => self.worker.metrics.door(self.peer.door).bytes_in.add(n as u64),
+                Received::Bytes(n) => self.peer.note_received(n),
                 Received::End => return End::Client,
+                Received::Draining if self.peer.asked_to_close().is_some() => return End::Asked,
                 Received::Draining => return End::Drain,
                 Received::Expired if !known => return End::Unauthenticated,
                 Received::Expired if begun_ms.is_some() => return End::Slow,
@@ -160,6 +161,7 @@ impl<W: Wire> Served<W> {
         peer.written().await;
         self.deadline.set(bounds::LINGER_MS, OnExpiry::Cut);
         self.linger().await;
+        self.peer.vacate();
     }
 
     /// Throws away what still comes, until the client closes, enough has come, or it takes too long: closing a socket that holds unread bytes
@@ -190,7 +192,7 @@ impl End {
             Self::Unauthenticated => Some("no authentication in time"),
             Self::Slow => Some("a message did not come to its end in time"),
             Self::Idle => Some("idle"),
-            Self::Client | Self::Close | Self::Drain => None,
+            Self::Client | Self::Close | Self::Drain | Self::Asked => None,
         }
     }
 }

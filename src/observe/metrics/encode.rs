@@ -94,7 +94,7 @@ impl MetricSources {
         self.encode_by_door(sink, ("sent", "Bytes to clients", Some(&Unit::Bytes)), |door| &door.bytes_out)?;
         let mut open = sink.family("connections_open", "Connections open now", None, MetricType::Gauge)?;
         for door in Door::ALL {
-            let count = self.lifecycle.connections(*door) as u64;
+            let count = self.lifecycle.connections(*door);
             open.encode_family(&[("door", door.name())])?.encode_gauge(&count)?;
         }
         Ok(())

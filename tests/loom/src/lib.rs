@@ -7,5 +7,13 @@
 
 #[path = "../../../src/state/admission.rs"]
 pub mod admission;
+#[path = "../../../src/state/connections.rs"]
+pub mod connections;
+#[path = "../../../src/state/doors.rs"]
+pub mod doors;
+#[path = "../../../src/state/seqlock.rs"]
+mod seqlock;
+#[path = "../../../src/state/slots.rs"]
+mod slots;
 #[path = "../../../src/state/sync.rs"]
 mod sync;
