@@ -1,12 +1,14 @@
 //! Bytes in: accepting connections, and the protocols spoken on them.
 //!
 //! A connection is admitted before a byte of it is read: deny list, the door's limit, the address's limit, in this order, cheapest first. What
-//! is refused gets one answer and is closed; a flood of refused connections costs a send and a close each.
+//! is refused gets one answer and is closed; a flood of refused connections costs a send and a close each. Of a trusted proxy's
+//! connection the first bytes are read before, because they may say whose it is ([`proxied`]).
 
 pub(crate) mod decide;
 mod fan;
 pub(crate) mod http;
 mod peer;
+mod proxied;
 mod pump;
 pub(crate) mod session;
 mod spread;
@@ -34,7 +36,8 @@ use crate::worker::timers::OnExpiry;
 pub(crate) struct Admitted {
     /// Always there but while it moves.
     door: Option<DoorPermit>,
-    _address: AddressPermit,
+    /// None for a proxy, which speaks for many.
+    _address: Option<AddressPermit>,
 }
 
 impl Admitted {
@@ -48,6 +51,16 @@ impl Admitted {
         self.door = Some(permit);
         moved
     }
+}
+
+/// A connection that has been accepted.
+struct Arrival {
+    door: Door,
+    tcp: TcpStream,
+    /// Who is at its other end: the client, or a proxy that does not say for whom it speaks.
+    peer: SocketAddr,
+    /// What has been read of it already.
+    received: Vec<u8>,
 }
 
 /// The accept loop of one worker: runs until the process drains.
@@ -88,47 +101,72 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
 }
 
 fn admit(worker: &Rc<Worker>, door: Door, tcp: TcpStream, peer: SocketAddr) {
-    match permit(worker, door, peer.ip()) {
-        Ok(admitted) => {
-            worker.metrics.door(door).connections_accepted.inc();
-            let _ = tcp.set_nodelay(true);
-            match door {
-                Door::Tcp => tcp::arrive(worker, tcp, peer, Vec::new(), admitted),
-                Door::Http | Door::Ws => {
-                    monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, admitted).run());
-                }
-            }
-        }
-        Err(denial) => {
-            worker.metrics.door(door).connections_refused.inc();
-            worker.metrics.refusals.inc(denial.rule());
-            let event = worker.event(denial.event(), peer).with_rule(denial.rule());
-            worker.record(match denial {
-                Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
-                _ => event,
-            });
-            turn_away(worker, door, tcp, &denial);
+    let arrival = Arrival { door, tcp, peer, received: Vec::new() };
+    let is_proxy = worker.snapshot().proxies.trusts(peer.ip());
+    match permit_door(worker, door, peer.ip()) {
+        Ok(permit) if is_proxy => drop(monoio::spawn(proxied::arrive(worker.clone(), arrival, permit))),
+        Ok(permit) => enter(worker, arrival, permit),
+        Err(denial) => refuse(worker, arrival, &denial),
+    }
+}
+
+/// Lets a connection in whose client is known as far as it can be.
+fn enter(worker: &Rc<Worker>, arrival: Arrival, permit: DoorPermit) {
+    let admitted = match permit_address(worker, arrival.peer.ip()) {
+        Ok(address) => Admitted { door: Some(permit), _address: address },
+        Err(denial) => return refuse(worker, arrival, &denial),
+    };
+    let Arrival { door, tcp, peer, received } = arrival;
+    worker.metrics.door(door).connections_accepted.inc();
+    let _ = tcp.set_nodelay(true);
+    match door {
+        Door::Tcp => tcp::arrive(worker, tcp, peer, received, admitted),
+        Door::Http | Door::Ws => {
+            monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, received, admitted).run());
         }
     }
 }
 
-fn permit(worker: &Worker, door: Door, ip: IpAddr) -> Result<Admitted, Denial> {
+fn refuse(worker: &Rc<Worker>, arrival: Arrival, denial: &Denial) {
+    worker.metrics.door(arrival.door).connections_refused.inc();
+    worker.metrics.refusals.inc(denial.rule());
+    let event = worker.event(denial.event(), arrival.peer).with_rule(denial.rule());
+    worker.record(match denial {
+        Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
+        _ => event,
+    });
+    turn_away(worker, arrival.door, arrival.tcp, denial);
+}
+
+/// Deny list and the door's limit, for whoever has connected.
+fn permit_door(worker: &Worker, door: Door, ip: IpAddr) -> Result<DoorPermit, Denial> {
     let snapshot = worker.snapshot();
     let settings = &snapshot.settings;
-    if settings.auth.ip_denylist.iter().any(|network| network.contains(&ip)) {
+    if snapshot.is_denied(ip) {
         return Err(Denial::AddressDenied);
     }
     let limit = match door {
         Door::Tcp => settings.doors.tcp_max_connections,
         Door::Http | Door::Ws => settings.doors.bridge_max_connections,
     };
-    let door = worker.shared.lifecycle.try_acquire(door, limit as usize).ok_or(Denial::DoorFull)?;
-    let per_ip = u16::try_from(settings.doors.max_connections_per_ip).unwrap_or(u16::MAX);
-    let address = worker.shared.admission.try_acquire(ip, per_ip).map_err(|refused| match refused {
+    worker.shared.lifecycle.try_acquire(door, limit as usize).ok_or(Denial::DoorFull)
+}
+
+/// Deny list and the address's limit, for the client. A proxy that speaks for others has no limit of its own.
+fn permit_address(worker: &Worker, ip: IpAddr) -> Result<Option<AddressPermit>, Denial> {
+    let snapshot = worker.snapshot();
+    if snapshot.is_denied(ip) {
+        return Err(Denial::AddressDenied);
+    }
+    if snapshot.proxies.trusts(ip) {
+        return Ok(None);
+    }
+    let per_ip = u16::try_from(snapshot.settings.doors.max_connections_per_ip).unwrap_or(u16::MAX);
+    let permit = worker.shared.admission.try_acquire(ip, per_ip).map_err(|refused| match refused {
         Refused::Limit => Denial::AddressFull,
         Refused::TableFull => Denial::DoorFull,
     })?;
-    Ok(Admitted { door: Some(door), _address: address })
+    Ok(Some(permit))
 }
 
 /// Answers a refused connection and closes it, without a reset overtaking the answer.
