@@ -32,8 +32,8 @@ pub const UPSTREAM_IDLE_MS: u64 = 55_000;
 pub const UPSTREAM_REST_NS: u64 = 5_000_000;
 
 /// How long it rests while it is not known whether its upstream closes after so many answers. A busy server may lose its core between its
-/// answer and its close for some 10 ms.
-pub const UPSTREAM_TRIAL_NS: u64 = 50_000_000;
+/// answer and its close for longer than the common rest.
+pub const UPSTREAM_TRIAL_NS: u64 = 20_000_000;
 
 /// When connections of an upstream have been seen to live on after this many answers, it is taken for one that does not close
 /// without saying so. Servers that count, count to 100 or 1,000.

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use crate::door::session::Sealer;
 use crate::guard::Authenticator;
 use crate::guard::hosts::Hosts;
+use crate::guard::proxies::TrustedProxies;
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
 use crate::state::connections::ConnectionTable;
@@ -63,6 +64,7 @@ pub(crate) struct Snapshot {
     /// Of the TCP door.
     pub(crate) tcp_authenticator: Authenticator,
     pub(crate) hosts: Hosts,
+    pub(crate) proxies: TrustedProxies,
     pub(crate) workers: usize,
     /// TLS of each upstream that has it.
     tls: Vec<Option<Arc<rustls::ClientConfig>>>,
@@ -97,12 +99,18 @@ impl Snapshot {
             authenticator: Authenticator::new(&settings.auth, &settings.policy.agents),
             tcp_authenticator: Authenticator::for_tcp(&settings.auth, &settings.policy.agents),
             hosts,
+            proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
             workers,
             tls,
             protected_resource,
             challenge: format!("Bearer resource_metadata=\"{base}/.well-known/oauth-protected-resource/mcp\""),
             settings,
         }
+    }
+
+    /// Whether the deny list names this address.
+    pub(crate) fn is_denied(&self, ip: IpAddr) -> bool {
+        self.settings.auth.ip_denylist.iter().any(|network| network.contains(&ip))
     }
 
     pub(crate) fn is_production(&self) -> bool {

@@ -80,7 +80,7 @@ fn an_upstream_that_keeps_its_connections_is_not_connected_to_all_the_time() {
     let upstream = Upstream::start(|request, conversation| conversation.echo(request));
     let policy = format!("[upstream.only]\nurl = \"http://{}/mcp\"\nmax_idle_connections = 8\n", upstream.address);
     let gateway = Gateway::with_policy(&[("WORKERS", "1")], &policy);
-    // Eight calls at a time over a pool of eight. Each 50 ms that a connection rests prove one more answer; until then some
+    // Eight calls at a time over a pool of eight. Each rest of 20 ms proves one more answer; until then some
     // more are opened.
     let start = Instant::now();
     loop {

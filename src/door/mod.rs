@@ -1,12 +1,14 @@
 //! Bytes in: accepting connections, and the protocols spoken on them.
 //!
 //! A connection is admitted before a byte of it is read: deny list, the door's limit, the address's limit, in this order, cheapest first. What
-//! is refused gets one answer and is closed; a flood of refused connections costs a send and a close each.
+//! is refused gets one answer and is closed; a flood of refused connections costs a send and a close each. Of a trusted proxy's
+//! connection the first bytes are read before, because they may say whose it is ([`proxied`]).
 
 pub(crate) mod decide;
 mod fan;
 pub(crate) mod http;
 mod peer;
+mod proxied;
 mod pump;
 pub(crate) mod session;
 mod spread;
@@ -14,13 +16,14 @@ mod tcp;
 mod ws;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
 use monoio::net::{TcpListener, TcpStream};
 
 use crate::bounds;
+use crate::gateway::Snapshot;
 use crate::guard::Denial;
 use crate::state::connections::{Arrival, ConnectionEntry, Refused};
 use crate::state::doors::Door;
@@ -28,6 +31,16 @@ use crate::sys::socket::{self, Half, Look};
 use crate::worker::Worker;
 use crate::worker::stream::Stream;
 use crate::worker::timers::OnExpiry;
+
+/// A connection that has been accepted.
+struct Accepted {
+    door: Door,
+    tcp: TcpStream,
+    /// Who is at its other end: the client, or a proxy that does not say for whom it speaks.
+    peer: SocketAddr,
+    /// What has been read of it already.
+    received: Vec<u8>,
+}
 
 /// The accept loop of one worker: runs until the process drains.
 pub(crate) fn accept(
@@ -67,34 +80,45 @@ fn unmapped(peer: SocketAddr) -> SocketAddr {
 }
 
 fn admit(worker: &Rc<Worker>, door: Door, tcp: TcpStream, peer: SocketAddr) {
+    let accepted = Accepted { door, tcp, peer, received: Vec::new() };
     match permit(worker, door, peer) {
-        Ok(entry) => {
-            worker.metrics.door(door).connections_accepted.inc();
-            let _ = tcp.set_nodelay(true);
-            match door {
-                Door::Tcp => tcp::arrive(worker, tcp, peer, Vec::new(), entry),
-                Door::Http | Door::Ws => {
-                    monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, entry).run());
-                }
-            }
+        Ok(entry) if worker.snapshot().proxies.trusts(peer.ip()) => {
+            drop(monoio::spawn(proxied::arrive(worker.clone(), accepted, entry)));
         }
-        Err(denial) => {
-            worker.metrics.door(door).connections_refused.inc();
-            worker.metrics.refusals.inc(denial.rule());
-            let event = worker.event(denial.event(), peer).with_rule(denial.rule());
-            worker.record(match denial {
-                Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
-                _ => event,
-            });
-            turn_away(worker, door, tcp, &denial);
+        Ok(entry) => enter(worker, accepted, entry),
+        Err(denial) => refuse(worker, accepted, &denial),
+    }
+}
+
+/// Hands a connection to its door. Its client is known as far as it can be.
+fn enter(worker: &Rc<Worker>, accepted: Accepted, entry: ConnectionEntry) {
+    let Accepted { door, tcp, peer, received } = accepted;
+    worker.metrics.door(door).connections_accepted.inc();
+    let _ = tcp.set_nodelay(true);
+    match door {
+        Door::Tcp => tcp::arrive(worker, tcp, peer, received, entry),
+        Door::Http | Door::Ws => {
+            monoio::spawn(http::Connection::new(worker.clone(), tcp, peer, received, entry).run());
         }
     }
 }
 
+fn refuse(worker: &Rc<Worker>, accepted: Accepted, denial: &Denial) {
+    worker.metrics.door(accepted.door).connections_refused.inc();
+    worker.metrics.refusals.inc(denial.rule());
+    let event = worker.event(denial.event(), accepted.peer).with_rule(denial.rule());
+    worker.record(match denial {
+        Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
+        _ => event,
+    });
+    turn_away(worker, accepted.door, accepted.tcp, denial);
+}
+
+/// Deny list, the door's limit, the address's limit, for whoever has connected. A proxy speaks for many: it has no limit of its own.
 fn permit(worker: &Worker, door: Door, peer: SocketAddr) -> Result<ConnectionEntry, Denial> {
     let snapshot = worker.snapshot();
     let settings = &snapshot.settings;
-    if settings.auth.ip_denylist.iter().any(|network| network.contains(&peer.ip())) {
+    if snapshot.is_denied(peer.ip()) {
         return Err(Denial::AddressDenied);
     }
     let limit = match door {
@@ -105,14 +129,32 @@ fn permit(worker: &Worker, door: Door, peer: SocketAddr) -> Result<ConnectionEnt
         door,
         door_limit: limit.into(),
         peer,
-        address_limit: u16::try_from(settings.doors.max_connections_per_ip).unwrap_or(u16::MAX),
+        address_limit: (!snapshot.proxies.trusts(peer.ip())).then(|| per_ip(&snapshot)),
         worker: worker.index,
         now_ms: worker.tick_epoch_ms(),
     };
-    worker.shared.connections.open(&arrival).map_err(|refused| match refused {
+    worker.shared.connections.open(&arrival).map_err(denial_of)
+}
+
+/// Deny list and the address's limit, for the client that a proxy has named.
+fn permit_client(worker: &Worker, entry: &mut ConnectionEntry, client: IpAddr) -> Result<(), Denial> {
+    let snapshot = worker.snapshot();
+    if snapshot.is_denied(client) {
+        return Err(Denial::AddressDenied);
+    }
+    let limit = (!snapshot.proxies.trusts(client)).then(|| per_ip(&snapshot));
+    entry.set_client_ip(client, limit).map_err(denial_of)
+}
+
+fn per_ip(snapshot: &Snapshot) -> u16 {
+    u16::try_from(snapshot.settings.doors.max_connections_per_ip).unwrap_or(u16::MAX)
+}
+
+fn denial_of(refused: Refused) -> Denial {
+    match refused {
         Refused::Address => Denial::AddressFull,
         Refused::Door | Refused::Full => Denial::DoorFull,
-    })
+    }
 }
 
 /// Answers a refused connection and closes it, without a reset overtaking the answer.

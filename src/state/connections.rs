@@ -154,8 +154,8 @@ pub struct Arrival {
     pub door_limit: u64,
     /// The other end.
     pub peer: SocketAddr,
-    /// Connections its address may have, over all doors.
-    pub address_limit: u16,
+    /// Connections its address may have, over all doors. `None`: it is not counted, for it is a proxy that speaks for many.
+    pub address_limit: Option<u16>,
     /// The worker that accepted it, and will own it.
     pub worker: usize,
     /// Milliseconds since the Unix epoch.
@@ -210,7 +210,8 @@ impl<S: BuildHasher> ConnectionTable<S> {
     /// [`Refused`].
     pub fn open(self: &Arc<Self>, arrival: &Arrival) -> Result<ConnectionEntry<S>, Refused> {
         let door = self.doors.try_acquire(arrival.door, arrival.door_limit).ok_or(Refused::Door)?;
-        let address = self.admission.try_acquire(arrival.peer.ip(), arrival.address_limit)?;
+        let address =
+            arrival.address_limit.map(|limit| self.admission.try_acquire(arrival.peer.ip(), limit)).transpose()?;
         let index = self.slots.claim(arrival.worker).ok_or(Refused::Full)?;
         let fields = self.slots.words(index).map(Fields::of).ok_or(Refused::Full)?;
         let generation = ConnectionId(fields.id.load(Ordering::Relaxed)).generation().wrapping_add(1);
@@ -286,7 +287,8 @@ pub struct ConnectionEntry<S = RandomState> {
     table: Arc<ConnectionTable<S>>,
     id: ConnectionId,
     door: DoorPermit,
-    address: AddressPermit<S>,
+    /// None for a proxy that has not named its client.
+    address: Option<AddressPermit<S>>,
     client: IpAddr,
     one_thread: PhantomData<Cell<()>>,
 }
@@ -368,15 +370,19 @@ impl<S> ConnectionEntry<S> {
 }
 
 impl<S: BuildHasher> ConnectionEntry<S> {
-    /// Notes the address that a trusted proxy speaks for, and counts the connection there instead. The new place is taken before the old
-    /// one is given back, so that it always counts somewhere.
+    /// Notes the address that a trusted proxy speaks for, and counts the connection there instead, or nowhere without a limit. The new place is
+    /// taken before the old one is given back, so that it always counts somewhere.
     ///
     /// # Errors
     /// [`Refused::Address`] when that address has `limit` connections, [`Refused::Full`] when it cannot be counted; everything then stays as it
     /// was.
-    pub fn set_client_ip(&mut self, client: IpAddr, limit: u16) -> Result<(), Refused> {
-        if !same_network(client, self.client) {
-            self.address = self.table.admission.try_acquire(client, limit)?;
+    pub fn set_client_ip(&mut self, client: IpAddr, limit: Option<u16>) -> Result<(), Refused> {
+        match limit {
+            Some(limit) if self.address.is_none() || !same_network(client, self.client) => {
+                self.address = Some(self.table.admission.try_acquire(client, limit)?);
+            }
+            Some(_) => {}
+            None => self.address = None,
         }
         self.client = client;
         self.publish(|identity| identity.client = client);

@@ -7,7 +7,7 @@ fn address(last: u8, port: u16) -> SocketAddr {
 }
 
 fn arrival(door: Door, door_limit: u64, peer: SocketAddr, address_limit: u16) -> Arrival {
-    Arrival { door, door_limit, peer, address_limit, worker: 0, now_ms: 1_000 }
+    Arrival { door, door_limit, peer, address_limit: Some(address_limit), worker: 0, now_ms: 1_000 }
 }
 
 #[cfg(not(loom))]
@@ -57,7 +57,7 @@ mod threads {
         let agent = "ä".repeat(63) + "bc";
         entry.identify(PrincipalKind::Agent, &agent);
         entry.move_to(Door::Ws, 1).unwrap();
-        entry.set_client_ip("192.0.2.9".parse().unwrap(), 1).unwrap();
+        entry.set_client_ip("192.0.2.9".parse().unwrap(), Some(1)).unwrap();
         entry.touch(2_000);
         entry.received(1, 100);
         entry.received(1, 1);
@@ -114,13 +114,13 @@ mod threads {
         let mut entry = open(&table, 1);
         let before = rows(&table);
         assert_eq!(entry.move_to(Door::Ws, 1), Err(Refused::Door));
-        assert_eq!(entry.set_client_ip(address(2, 0).ip(), 1), Err(Refused::Address));
+        assert_eq!(entry.set_client_ip(address(2, 0).ip(), Some(1)), Err(Refused::Address));
         assert_eq!(rows(&table), before);
         assert_eq!((entry.door(), table.admission.count(address(1, 0).ip())), (Door::Http, 1));
         drop(other);
-        entry.set_client_ip(address(2, 0).ip(), 1).unwrap();
+        entry.set_client_ip(address(2, 0).ip(), Some(1)).unwrap();
         // The same again is no second connection.
-        entry.set_client_ip(address(2, 0).ip(), 1).unwrap();
+        entry.set_client_ip(address(2, 0).ip(), Some(1)).unwrap();
         assert_eq!((table.admission.count(address(1, 0).ip()), table.admission.count(address(2, 0).ip())), (0, 1));
     }
 
@@ -220,7 +220,7 @@ mod threads {
                         row.door = if moved { door } else { row.door };
                     }
                     (3, Some((entry, row))) => {
-                        let moved = entry.set_client_ip(ip.ip(), ADDRESS_LIMIT).is_ok();
+                        let moved = entry.set_client_ip(ip.ip(), Some(ADDRESS_LIMIT)).is_ok();
                         proptest::prop_assert_eq!(moved, !address_is_full || row.client == ip.ip());
                         row.client = if moved { ip.ip() } else { row.client };
                     }

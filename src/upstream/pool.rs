@@ -6,7 +6,7 @@
 //!
 //! **How long.** An upstream is *proven* up to the number of answers after which a connection has been seen to live on. A
 //! connection that has carried no more than that rests for [`bounds::UPSTREAM_REST_NS`](crate::bounds::UPSTREAM_REST_NS),
-//! one that has carried more for [`bounds::UPSTREAM_TRIAL_NS`](crate::bounds::UPSTREAM_TRIAL_NS), ten times as long, and then proves one more
+//! one that has carried more for [`bounds::UPSTREAM_TRIAL_NS`](crate::bounds::UPSTREAM_TRIAL_NS), and then proves one more
 //! or is found closed. So a server that closes after every k-th answer is found out by a connection that rests, before any other gets
 //! there. [`bounds::UPSTREAM_PROOF`](crate::bounds::UPSTREAM_PROOF) answers prove it for good; a close out of the blue undoes all proof for
 //! [`bounds::UPSTREAM_DOUBT_NS`](crate::bounds::UPSTREAM_DOUBT_NS).
@@ -94,14 +94,23 @@ impl<C> Pool<C> {
 
     /// Takes back a connection that has carried this many answers; drops one where there is no room.
     pub(crate) fn put(&mut self, connection: C, answers: u32, now_ns: u64) {
-        if self.idle.len() >= self.max_idle {
-            // The one with fewer answers is proven before the other.
-            if self.idle.back().is_none_or(|last| last.answers <= answers) {
-                return;
-            }
-            self.idle.pop_back();
+        if self.idle.len() >= self.max_idle && !self.make_room(answers, now_ns) {
+            return;
         }
         self.idle.push_back(Idle { connection, answers, since_ns: now_ns });
+    }
+
+    /// Drops one that has to rest for long, where one that has not comes back. The oldest of those stays: it is the next to prove
+    /// one more answer.
+    fn make_room(&mut self, answers: u32, now_ns: u64) -> bool {
+        let is_on_trial = |one: &Idle<C>| !self.is_proven(one.answers, now_ns);
+        if self.proven >= UPSTREAM_PROOF || !self.is_proven(answers, now_ns) {
+            return false;
+        }
+        match (self.idle.iter().position(is_on_trial), self.idle.iter().rposition(is_on_trial)) {
+            (Some(oldest), Some(latest)) if oldest != latest => self.idle.remove(latest).is_some(),
+            _ => false,
+        }
     }
 
     /// The upstream has closed a connection out of the blue.

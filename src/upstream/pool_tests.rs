@@ -10,7 +10,9 @@ use super::*;
 use crate::bounds::UPSTREAM_IDLE_MS;
 
 const LIMIT_NS: u64 = UPSTREAM_IDLE_MS * 1_000_000;
-const CALL_NS: u64 = 2_000_000;
+const CALL_NS: u64 = 1_000_000;
+const BATCH_NS: u64 = 1_000_000;
+const THINK_NS: u64 = 100_000;
 /// How long a close takes to be seen: well under the rest.
 const CLOSE_NS: u64 = 1_000_000;
 
@@ -27,18 +29,17 @@ struct Seen {
     lost: u32,
 }
 
-/// `calls` calls by `clients` clients, each with one in flight that takes 2 ms and a bit; after how many answers a connection
-/// is closed is up to `closes`, which gets the number of the call.
+/// `calls` calls by `clients` clients, each with one in flight. Answers come in batches, once a millisecond, and a client's next call
+/// comes a little after its answer. Whether a connection is closed after this many answers is up to `closes`, which gets the
+/// number of the call as well.
 fn run(pool: &mut Pool<Connection>, clients: u64, calls: u64, closes: impl Fn(u32, u64) -> bool) -> Seen {
     let mut seen = Seen::default();
-    let mut ends: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
+    let mut events: BinaryHeap<Reverse<(u64, u64)>> =
+        (0..clients).map(|client| Reverse((client * 1000, client))).collect();
     let mut carried: Vec<Option<Connection>> = (0..clients).map(|_| None).collect();
-    let mut busy = 0;
-    for client in 0..clients {
-        ends.push(Reverse((client * 1000, client)));
-    }
-    for call in 0..calls {
-        let Reverse((now_ns, client)) = ends.pop().unwrap();
+    let (mut busy, mut call) = (0, 0);
+    while call < calls {
+        let Reverse((now_ns, client)) = events.pop().unwrap();
         if let Some(mut connection) = carried[client as usize].take() {
             busy -= 1;
             connection.answers += 1;
@@ -47,20 +48,25 @@ fn run(pool: &mut Pool<Connection>, clients: u64, calls: u64, closes: impl Fn(u3
             }
             let answers = connection.answers;
             pool.put(connection, answers, now_ns);
+            events.push(Reverse((now_ns + THINK_NS + client * 1000, client)));
+            continue;
         }
+        call += 1;
         let taken = pool.take(now_ns, LIMIT_NS, busy, |one| one.closes_at_ns.get() > now_ns);
         let connection = taken.unwrap_or_else(|| {
             seen.connects += 1;
             Connection { answers: 0, closes_at_ns: Rc::new(Cell::new(u64::MAX)) }
         });
+        let mut answered_ns = (now_ns + CALL_NS + call % 7 * 100_000).next_multiple_of(BATCH_NS);
         if connection.closes_at_ns.get() != u64::MAX {
             seen.lost += 1;
             pool.doubt(now_ns);
+            answered_ns = now_ns + CALL_NS;
         } else {
             busy += 1;
             carried[client as usize] = Some(connection);
         }
-        ends.push(Reverse((now_ns + CALL_NS + call % 7 * 100_000, client)));
+        events.push(Reverse((answered_ns, client)));
     }
     seen
 }

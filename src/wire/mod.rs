@@ -4,6 +4,7 @@
 //!   helpers that write both.
 //! - [`sse`]: server-sent events, split into complete raw events.
 //! - [`lines`]: bounded lines, for stdio and TCP.
+//! - [`proxy_protocol`]: what a proxy says of its client, before all else.
 //! - [`websocket`]: RFC 6455 frames and upgrades, as server and as client.
 //!
 //! Every parser answers with [`Span`]s into the caller's buffer, so nothing is copied, and every parser is bounded:
@@ -21,6 +22,7 @@
 
 pub mod http1;
 pub mod lines;
+pub mod proxy_protocol;
 pub mod sse;
 pub mod websocket;
 

@@ -24,7 +24,7 @@ fn asked(rig: &Rig, method: &str, path: &str) -> (u16, Value) {
 
 fn open(rig: &Rig, door: Door, last: u8) -> ConnectionEntry {
     let peer = SocketAddr::from(([10, 0, 0, last], 4_000));
-    let arrival = Arrival { door, door_limit: 9, peer, address_limit: 9, worker: 0, now_ms: 1_000 };
+    let arrival = Arrival { door, door_limit: 9, peer, address_limit: Some(9), worker: 0, now_ms: 1_000 };
     rig.connections.open(&arrival).unwrap()
 }
 

@@ -9,8 +9,8 @@ use super::answer::{self, Fields};
 use crate::guard::{Authenticator, Denial, Principal};
 use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
-use crate::wire::http1::Reject;
 use crate::wire::http1::request::{Method, RequestHead};
+use crate::wire::http1::{Field, Reject};
 use crate::wire::websocket::handshake::server::read_upgrade;
 
 /// Where a request goes.
@@ -77,6 +77,7 @@ impl Connection {
     }
 
     fn gate_bytes(&mut self, head: &RequestHead, buf: &[u8]) -> Result<(Route, Principal), Early> {
+        self.identify_client(head, buf)?;
         let route = route(head, buf)?;
         if let Route::Page(page @ (Page::Health | Page::Ready)) = route {
             // For load balancers, which know neither our names nor a token.
@@ -121,16 +122,34 @@ impl Connection {
         Ok((Route::WebSocket { known: true }, principal))
     }
 
+    /// Whose request this is, and whether its address may come in.
+    fn identify_client(&mut self, head: &RequestHead, buf: &[u8]) -> Result<(), Early> {
+        let (peer, known) = (self.peer.ip(), &head.known);
+        let Some(last) = known.x_forwarded_for else { return Ok(()) };
+        let snapshot = self.worker.snapshot();
+        if !snapshot.proxies.trusts(peer) {
+            return Ok(());
+        }
+        self.client = if known.x_forwarded_for_multiple {
+            let is_ours = |field: &&Field| field.name.of(buf).eq_ignore_ascii_case(b"x-forwarded-for");
+            let lines = head.fields.iter().rev().filter(is_ours).map(|field| field.value.of(buf));
+            snapshot.proxies.client_ip(peer, lines)
+        } else {
+            snapshot.proxies.client_ip(peer, [last.of(buf)])
+        };
+        if snapshot.is_denied(self.client) { Err(Early::Denied(Denial::AddressDenied)) } else { Ok(()) }
+    }
+
     /// Records who is on this connection, when that is new.
     fn announce(&mut self, principal: &Principal) {
         let first = self.principal.is_none();
         self.principal = Some(principal.clone());
         self.entry.identify(principal.kind(), principal.agent().map_or("", |id| id));
         if first {
-            self.record(self.worker.event(EventKind::ConnectionEstablished, self.peer));
+            self.record(self.event(EventKind::ConnectionEstablished));
         }
         if matches!(principal, Principal::Door | Principal::Agent(_)) {
-            self.record(self.worker.event(EventKind::AuthSuccess, self.peer));
+            self.record(self.event(EventKind::AuthSuccess));
         }
     }
 
@@ -162,8 +181,9 @@ impl Connection {
     /// Counts, records and answers a denial that is told over HTTP alone.
     fn write_denial(&mut self, denial: &Denial, close: bool) {
         self.worker.metrics.refusals.inc(denial.rule());
-        let event = self.worker.event(denial.event(), self.peer).with_rule(denial.rule());
+        let event = self.event(denial.event()).with_rule(denial.rule());
         self.record(match denial {
+            Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
             Denial::HostNotServed => event.with_details(format_args!("BLOCKED: Host is not served")),
             Denial::OriginNotAllowed => event.with_details(format_args!("BLOCKED: Origin is not allowed")),
             Denial::MissingToken => event.with_details(format_args!("no token")),

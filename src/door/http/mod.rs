@@ -22,7 +22,7 @@ mod relay;
 mod stream;
 mod upgrade;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -32,7 +32,7 @@ use monoio::net::TcpStream;
 use crate::bounds;
 use crate::guard::Principal;
 use crate::state::connections::{CloseReason, ConnectionEntry};
-use crate::state::events::EventKind;
+use crate::state::events::{Event, EventKind};
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::wire::http1::Version;
 use crate::worker::Worker;
@@ -55,7 +55,10 @@ pub(crate) struct Connection {
     /// Parts of the message in hand that outlive its buffer: its id and the name it acts on.
     notes: Vec<u8>,
     worker: Rc<Worker>,
+    /// Who is at its other end: a client, or a proxy.
     peer: SocketAddr,
+    /// Whose request is in hand: `peer`, or whom a trusted proxy names. Between requests it is `peer`.
+    client: IpAddr,
     /// Who was seen on this connection last.
     principal: Option<Principal>,
     /// Its place in the table of connections, and in the counts of its door and its address.
@@ -122,18 +125,25 @@ impl Flow {
 }
 
 impl Connection {
-    /// A connection that has been admitted.
-    pub(crate) fn new(worker: Rc<Worker>, tcp: TcpStream, peer: SocketAddr, entry: ConnectionEntry) -> Self {
+    /// A connection that has been admitted. `received` is what has been read of it already.
+    pub(crate) fn new(
+        worker: Rc<Worker>,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        received: Vec<u8>,
+        entry: ConnectionEntry,
+    ) -> Self {
         let fd = tcp.as_raw_fd();
         Self {
             deadline: worker.timers.deadline(fd),
             open: worker.open.enter_connection(fd, entry.id()),
             stream: Stream::plain(tcp),
-            input: Vec::new(),
+            input: received,
             at: 0,
             output: Vec::new(),
             notes: Vec::new(),
             peer,
+            client: peer.ip(),
             principal: None,
             entry,
             worker,
@@ -165,11 +175,12 @@ impl Connection {
             self.deadline.set(bounds::LINGER_MS, OnExpiry::Cut);
             crate::door::linger(&mut self.stream).await;
         }
+        self.client = self.peer.ip();
         match self.entry.asked_to_close() {
             // Recorded where it was asked for, with who asked.
             Some(CloseReason::Admin) => {}
             reason if self.principal.is_some() => {
-                let event = self.worker.event(EventKind::ConnectionClosed, self.peer);
+                let event = self.event(EventKind::ConnectionClosed);
                 self.record(match reason {
                     Some(reason) => event.with_details(format_args!("{}", reason.text())),
                     None => event,
@@ -224,7 +235,7 @@ impl Connection {
             }
             Err(_) => {
                 if self.deadline.has_expired() {
-                    let event = self.worker.event(EventKind::ConnectionTimeout, self.peer);
+                    let event = self.event(EventKind::ConnectionTimeout);
                     self.record(event.with_details(format_args!("the client did not take its answer in time")));
                 }
                 Flow::Cut
@@ -232,12 +243,23 @@ impl Connection {
         }
     }
 
+    /// The address that the request in hand comes from, as far as it is believed: for the audit trail, the deny list and whatever
+    /// counts by address.
+    fn client_ip(&self) -> IpAddr {
+        self.client
+    }
+
+    /// A new audit event of `kind`, now, about the client.
+    fn event(&self, kind: EventKind) -> Event {
+        self.worker.event(kind, SocketAddr::new(self.client_ip(), 0))
+    }
+
     /// Queues an audit event with this connection's name on it.
-    fn record(&self, event: crate::state::events::Event) {
+    fn record(&self, event: Event) {
         self.worker.record(self.named(event));
     }
 
-    fn named(&self, mut event: crate::state::events::Event) -> crate::state::events::Event {
+    fn named(&self, mut event: Event) -> Event {
         use std::fmt::Write;
         let _ = write!(event.client, "http-{}", self.entry.id());
         match self.principal.as_ref().and_then(Principal::agent) {

@@ -92,7 +92,7 @@ impl Connection {
         let mut answer = Vec::with_capacity(256);
         reply::malformed(&mut answer, raw, malformed, unread);
         self.worker.metrics.refusals.inc(malformed.rule());
-        let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule(malformed.rule());
+        let event = self.event(EventKind::InvalidInput).with_rule(malformed.rule());
         self.record(event.with_details(format_args!("{malformed}")));
         self.worker.metrics.response(400);
         answer::json(&mut self.output, 400, &answer, close);
@@ -103,7 +103,7 @@ impl Connection {
         let has_data = fault.write_data(version, &mut data);
         reply::error(&mut answer, id, fault.code(), fault.message(), has_data.then_some(&data[..]));
         self.worker.metrics.refusals.inc(fault.rule());
-        let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule(fault.rule());
+        let event = self.event(EventKind::InvalidInput).with_rule(fault.rule());
         self.record(event.with_details(format_args!("{}", fault.message())));
         self.worker.metrics.response(fault.status());
         answer::json(&mut self.output, fault.status(), &answer, close);
@@ -114,7 +114,7 @@ impl Connection {
         let text = denial.text();
         let rule = denial.rule();
         self.worker.metrics.refusals.inc(rule);
-        let event = self.worker.event(denial.event(), self.peer).with_rule(rule);
+        let event = self.event(denial.event()).with_rule(rule);
         let mut event = event.with_tool(self.name(call).as_bytes());
         if let EchoId::Raw(id) = call.id(&self.notes) {
             event = event.with_request_id(id);
@@ -143,7 +143,7 @@ impl Connection {
         self.count(call, outcome);
         let Some(reservation) = call.reservation.take() else { return };
         let duration_us = self.worker.now_ns().saturating_sub(call.started_ns) / 1000;
-        let mut event = self.worker.event(EventKind::ToolCall, self.peer);
+        let mut event = self.event(EventKind::ToolCall);
         event = event.with_tool(self.name(call).as_bytes()).with_call(outcome, status, duration_us);
         if let EchoId::Raw(id) = call.id(&self.notes) {
             event = event.with_request_id(id);

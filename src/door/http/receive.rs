@@ -67,6 +67,7 @@ impl Connection {
 
     async fn receive_head(&mut self) -> Result<Opening, Flow> {
         let limits = self.worker.limits.get();
+        self.client = self.peer.ip();
         let mut seen = 0;
         let mut begun = false;
         loop {
@@ -243,7 +244,7 @@ impl Connection {
     /// Answers a request that breaks HTTP, after which nothing on this connection can be trusted.
     async fn reject(&mut self, reject: Reject, is_head: bool) -> Flow {
         self.worker.metrics.refusals.inc("http");
-        let event = self.worker.event(EventKind::InvalidInput, self.peer).with_rule("http");
+        let event = self.event(EventKind::InvalidInput).with_rule("http");
         self.record(event.with_details(format_args!("{}", reject.reason)));
         answer::error(&mut self.output, reject.status, reject.reason, Fields { close: true, ..Fields::default() });
         if is_head {
@@ -278,7 +279,7 @@ impl Connection {
 
     /// A client that did not send in time. Between requests it is only idle; inside one it is told.
     async fn too_slow(&mut self, inside: bool, is_head: bool) -> Flow {
-        let event = self.worker.event(EventKind::ConnectionTimeout, self.peer);
+        let event = self.event(EventKind::ConnectionTimeout);
         if !inside {
             self.record(event.with_details(format_args!("idle")));
             return Flow::Close;

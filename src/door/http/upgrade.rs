@@ -1,5 +1,7 @@
 //! From HTTP to WebSocket: the answer 101, and the connection's move to its new door.
 
+use std::net::SocketAddr;
+
 use super::answer::{self, Fields};
 use super::{Connection, Flow, Request};
 use crate::guard::Denial;
@@ -23,7 +25,7 @@ impl Connection {
             let denial = Denial::DoorFull;
             self.worker.metrics.door(Door::Ws).connections_refused.inc();
             self.worker.metrics.refusals.inc(denial.rule());
-            self.record(self.worker.event(denial.event(), self.peer).with_rule(denial.rule()));
+            self.record(self.event(denial.event()).with_rule(denial.rule()));
             answer::error(
                 &mut self.output,
                 503,
@@ -43,7 +45,7 @@ impl Connection {
 
     /// Hands the connection to the WebSocket door, with what has come behind the request.
     pub(super) fn switch(self, principal: Option<crate::guard::Principal>) {
-        let Self { deadline, open, stream, mut input, at, worker, peer, entry, .. } = self;
+        let Self { deadline, open, stream, mut input, at, worker, peer, client, entry, .. } = self;
         // Both let go of the socket before the new door takes hold of it.
         drop((deadline, open));
         input.drain(..at.min(input.len()));
@@ -53,7 +55,9 @@ impl Connection {
         worker.metrics.door(Door::Http).connections_closed.inc();
         worker.metrics.door(Door::Ws).connections_accepted.inc();
         if let Some(tcp) = stream.into_plain() {
-            crate::door::ws::arrive(&worker, tcp, peer, input, principal, entry);
+            // From here on the connection is that client's alone.
+            let client = SocketAddr::new(client, peer.port());
+            crate::door::ws::arrive(&worker, tcp, client, input, principal, entry);
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{Fields, Span};
 pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// Request fields that are not passed on to an upstream.
-const REQUEST_NAMES: [&[u8]; 27] = [
+const REQUEST_NAMES: [&[u8]; 34] = [
     // Only `identity` is let in; see door/http/gate.rs.
     b"content-encoding",
     // Of this connection alone.
@@ -37,13 +37,21 @@ const REQUEST_NAMES: [&[u8]; 27] = [
     b"proxy-authenticate",
     // Checked here; upstreams compare it with their own address and would refuse.
     b"origin",
-    // Claims about who is calling: upstreams trust their proxy, and that is us.
+    // Claims about who is calling: upstreams trust their proxy, and that is us. A trusted proxy's
+    // are read (guard/proxies.rs), and go no further either.
     b"forwarded",
     b"via",
     b"x-real-ip",
     b"true-client-ip",
     b"cf-connecting-ip",
+    b"cf-connecting-ipv6",
+    b"fastly-client-ip",
+    b"client-ip",
     b"x-client-ip",
+    b"x-remote-ip",
+    b"x-remote-addr",
+    b"x-originating-ip",
+    b"x-envoy-external-address",
     b"x-cluster-client-ip",
     // Changes the request behind the checks.
     b"x-http-method-override",
