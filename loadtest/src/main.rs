@@ -1,5 +1,8 @@
 //! `loadtest`: what a proxied call costs, beside what others ask for the same work.
 //!
+//! `loadtest lines` drives small calls in a pipeline over the TCP door, beside a bare relay; `loadtest idle` weighs idle WebSocket connections.
+//! Each says in its own file how.
+//!
 //! `loadtest cost` starts a fast upstream and, one after the other, ringwall and its peers, each as one worker on a core of its own; drives the
 //! same calls through each from another core; checks every answer; and prints the CPU time that the measured process alone
 //! has used for a call, from the scheduler's own account. On a machine that others use as well, that figure is
@@ -8,7 +11,15 @@
 mod cost;
 mod cpu;
 mod drive;
+mod echo;
+mod figures;
+mod idle;
+mod lines;
+mod process;
+mod relay;
+mod small_call;
 mod upstream;
+mod websocket;
 
 use std::process::ExitCode;
 
@@ -26,6 +37,16 @@ struct Arguments {
 enum Command {
     /// CPU time of a proxied call, beside HAProxy and nginx where they are installed
     Cost(cost::Args),
+    /// Small calls in a pipeline over the TCP door, beside a relay that looks at nothing
+    Lines(lines::Args),
+    /// Memory of idle WebSocket connections, beside HAProxy, and what an active client notices of them
+    Idle(idle::Args),
+    /// The relay of `lines`
+    #[command(hide = true)]
+    Relay(relay::Args),
+    /// The WebSocket server behind HAProxy in `idle`
+    #[command(hide = true)]
+    WebsocketBackend(websocket::Args),
     /// The sample upstream: answers every request at once
     Upstream(upstream::Args),
 }
@@ -33,6 +54,10 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Cost(args) => cost::run(&args),
+        Command::Lines(args) => lines::run(&args),
+        Command::Idle(args) => idle::run(&args),
+        Command::Relay(args) => relay::run(&args),
+        Command::WebsocketBackend(args) => websocket::run_backend(&args),
         Command::Upstream(args) => upstream::run(&args),
     };
     match done {
