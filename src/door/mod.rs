@@ -10,6 +10,7 @@ mod peer;
 mod pump;
 pub(crate) mod session;
 mod spread;
+pub(crate) mod sse;
 mod tcp;
 mod ws;
 

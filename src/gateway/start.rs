@@ -12,6 +12,7 @@ use crate::control::admin::AdminConfig;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes};
 use crate::door::session::Sealer;
+use crate::door::sse::Inboxes;
 use crate::gateway::{Shared, Snapshot};
 use crate::observe::metrics::{MetricSources, WorkerMetrics};
 use crate::settings::Settings;
@@ -137,7 +138,9 @@ impl Gateway {
         )?;
         let tls = upstream_tls(&settings)?;
         let children = start_children(&settings, &lifecycle, &tls)?;
+        let (sse_inboxes, inboxes) = Inboxes::new(bridge.len(), crate::bounds::SSE_INBOX);
         let shared = Arc::new(Shared {
+            sse_inboxes,
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, count, tls)),
             admission: Arc::new(AdmissionTable::new(
                 (doors.bridge_max_connections + doors.tcp_max_connections) as usize,
@@ -185,7 +188,7 @@ impl Gateway {
             },
         )?;
         let mut workers = Vec::new();
-        for (index, (bridge, tcp)) in bridge.into_iter().zip(tcp).enumerate() {
+        for (index, ((bridge, tcp), inbox)) in bridge.into_iter().zip(tcp).zip(inboxes).enumerate() {
             // Where more workers are asked for than there are cores, pinning would only stand in the scheduler's way.
             let core = (count <= cores.len()).then(|| cores.get(index).copied()).flatten();
             workers.push(crate::worker::runtime::spawn(
@@ -193,7 +196,7 @@ impl Gateway {
                 core,
                 driver,
                 shared.clone(),
-                Listeners { bridge, tcp },
+                Listeners { bridge, tcp, inbox },
             )?);
         }
         let gateway = Self {
