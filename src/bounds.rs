@@ -63,6 +63,13 @@ pub const SSE_KEEP_ALIVE_MS: u64 = 15_000;
 /// between cut an idle connection.
 pub const WEBSOCKET_PING_MS: u64 = 20_000;
 
+/// Messages posted for old SSE clients that wait for one worker to look at them, which it does as soon as it runs: this many in a burst.
+pub const SSE_INBOX: usize = 1024;
+
+/// Messages of one old SSE client that wait to be taken up, behind an `initialize` that is not answered or an answer that the client
+/// does not read. Together they are at most `MAX_BUFFER_SIZE` long.
+pub const SSE_POSTED: usize = 64;
+
 /// Bytes of a refused request that are read and thrown away before the connection closes, so that the refusal is not
 /// overtaken by a reset.
 pub const LINGER_BYTES: usize = 512 * 1024;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::door::session::Sealer;
+use crate::door::sse::Inboxes;
 use crate::guard::Authenticator;
 use crate::guard::hosts::Hosts;
 use crate::guard::proxies::TrustedProxies;
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) sealer: Sealer,
+    /// To the workers that hold the streams of old SSE clients.
+    pub(crate) sse_inboxes: Inboxes,
     /// The stdio servers, where there are any.
     pub(crate) children: Option<ChildrenHandle>,
     pub(crate) health: HealthFacts,

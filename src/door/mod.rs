@@ -12,6 +12,7 @@ mod proxied;
 mod pump;
 pub(crate) mod session;
 mod spread;
+pub(crate) mod sse;
 mod tcp;
 mod ws;
 

@@ -12,6 +12,7 @@ use crate::control::admin::AdminConfig;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes};
 use crate::door::session::Sealer;
+use crate::door::sse::Inboxes;
 use crate::gateway::{Shared, Snapshot};
 use crate::observe::metrics::{MetricSources, WorkerMetrics};
 use crate::settings::Settings;
@@ -141,7 +142,9 @@ impl Gateway {
         let max_connections = 2 * doors.bridge_max_connections as usize + doors.tcp_max_connections as usize;
         let connections =
             Arc::new(ConnectionTable::new(lifecycle.doors().clone(), max_connections, count, RandomState::new()));
+        let (sse_inboxes, inboxes) = Inboxes::new(bridge.len(), crate::bounds::SSE_INBOX);
         let shared = Arc::new(Shared {
+            sse_inboxes,
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, count, tls)),
             connections: connections.clone(),
             sealer: Sealer::new(session_key.expose()),
@@ -187,7 +190,7 @@ impl Gateway {
             },
         )?;
         let mut workers = Vec::new();
-        for (index, (bridge, tcp)) in bridge.into_iter().zip(tcp).enumerate() {
+        for (index, ((bridge, tcp), inbox)) in bridge.into_iter().zip(tcp).zip(inboxes).enumerate() {
             // Where more workers are asked for than there are cores, pinning would only stand in the scheduler's way.
             let core = (count <= cores.len()).then(|| cores.get(index).copied()).flatten();
             workers.push(crate::worker::runtime::spawn(
@@ -195,7 +198,7 @@ impl Gateway {
                 core,
                 driver,
                 shared.clone(),
-                Listeners { bridge, tcp },
+                Listeners { bridge, tcp, inbox },
             )?);
         }
         let gateway = Self {

@@ -10,6 +10,8 @@ pub(crate) enum Framing {
     Lines,
     /// One message an event of a chunked event stream.
     Events,
+    /// One message an event of a stream that ends with its connection (HTTP/1.0 has no chunks).
+    EventsUntilClose,
     /// One message a text frame, as a server sends them (RFC 6455).
     WebSocketServer,
     /// One message a masked text frame, as a client sends them.
@@ -28,13 +30,13 @@ impl Framing {
                 out.push(b'\n');
             }
             Self::Events => {
-                const HEAD: &[u8] = b"event: message\ndata: ";
-                write::chunk_head(out, HEAD.len().saturating_add(len).saturating_add(2));
-                out.extend_from_slice(HEAD);
-                let start = out.len();
-                body(out);
-                unbreak(out, start);
-                out.extend_from_slice(b"\n\n\r\n");
+                write::chunk_head(out, EVENT_HEAD.len().saturating_add(len).saturating_add(EVENT_END.len()));
+                event(out, body);
+                out.extend_from_slice(b"\r\n");
+            }
+            Self::EventsUntilClose => {
+                out.reserve(EVENT_HEAD.len().saturating_add(len).saturating_add(EVENT_END.len()));
+                event(out, body);
             }
             Self::WebSocketServer => {
                 out.reserve(len.saturating_add(websocket::MAX_HEADER_BYTES));
@@ -51,6 +53,18 @@ impl Framing {
             }
         }
     }
+}
+
+/// Before a message in an event, and after it.
+const EVENT_HEAD: &[u8] = b"event: message\ndata: ";
+const EVENT_END: &[u8] = b"\n\n";
+
+fn event(out: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
+    out.extend_from_slice(EVENT_HEAD);
+    let start = out.len();
+    body(out);
+    unbreak(out, start);
+    out.extend_from_slice(EVENT_END);
 }
 
 /// Masking keys, which must not be foreseeable (RFC 6455 §5.3): drawn from the system, many at a time.
@@ -106,5 +120,8 @@ mod tests {
         Framing::Events.put(&mut out, message.len(), |out| out.extend_from_slice(message));
         let expected = "2e\r\nevent: message\ndata: {\"id\":1,   \"result\":{}}\n\n\r\n";
         assert_eq!(String::from_utf8_lossy(&out), expected);
+        out.clear();
+        Framing::EventsUntilClose.put(&mut out, message.len(), |out| out.extend_from_slice(message));
+        assert_eq!(String::from_utf8_lossy(&out), "event: message\ndata: {\"id\":1,   \"result\":{}}\n\n");
     }
 }

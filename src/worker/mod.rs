@@ -43,6 +43,8 @@ pub(crate) struct Worker {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) upstreams: Upstreams,
     pub(crate) open: OpenConnections,
+    /// The streams of old SSE clients.
+    pub(crate) sse: crate::door::sse::Sessions,
     /// The numbers of the settings that every request looks at.
     pub(crate) limits: Cell<Limits>,
     pub(crate) metrics: Arc<WorkerMetrics>,
@@ -133,6 +135,7 @@ impl Worker {
             }),
             open: OpenConnections::default(),
             tick: Cell::new((epoch_ms(), 0)),
+            sse: crate::door::sse::Sessions::default(),
             lingering: Cell::new(0),
             started: Instant::now(),
             shared,

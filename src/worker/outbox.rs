@@ -39,6 +39,8 @@ pub(crate) struct Outbox {
     state: Cell<State>,
     /// What left in the last send: about what the next one will take.
     burst_bytes: Cell<usize>,
+    /// When something was queued last.
+    queued_ms: Cell<u64>,
     /// Bytes that the running write still holds.
     writing: Cell<usize>,
     waiting: RefCell<Vec<Waker>>,
@@ -63,6 +65,7 @@ enum State {
 impl Outbox {
     /// An empty one without a connection: what is queued waits until [`Outbox::open`].
     pub(crate) fn new(worker: Rc<Worker>, door: Option<Door>, framing: Framing, max_bytes: usize) -> Rc<Self> {
+        let queued_ms = Cell::new(worker.timers.now_ms());
         Rc::new(Self {
             worker,
             door,
@@ -73,6 +76,7 @@ impl Outbox {
             half: RefCell::new(None),
             state: Cell::new(State::Held),
             burst_bytes: Cell::new(0),
+            queued_ms,
             writing: Cell::new(0),
             waiting: RefCell::new(Vec::new()),
             too_slow: Cell::new(false),
@@ -109,6 +113,7 @@ impl Outbox {
             }
             self.framing.borrow_mut().put(&mut buf, len, write);
         }
+        self.queued_ms.set(self.worker.timers.now_ms());
         self.start();
     }
 
@@ -118,6 +123,7 @@ impl Outbox {
             return;
         }
         self.buf.borrow_mut().extend_from_slice(bytes);
+        self.queued_ms.set(self.worker.timers.now_ms());
         self.start();
     }
 
@@ -170,6 +176,11 @@ impl Outbox {
     /// Whether so much waits that whoever can wait should.
     pub(crate) fn is_full(&self) -> bool {
         self.queued(&self.buf.borrow()) > HIGH_WATER && self.state.get() != State::Ended
+    }
+
+    /// For how long nothing was queued.
+    pub(crate) fn silent_ms(&self) -> u64 {
+        self.worker.timers.now_ms().saturating_sub(self.queued_ms.get())
     }
 
     /// Whether the client did not take what it was sent in time.

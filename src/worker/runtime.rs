@@ -82,6 +82,8 @@ pub(crate) struct Listeners {
     pub(crate) bridge: std::net::TcpListener,
     /// Lines.
     pub(crate) tcp: std::net::TcpListener,
+    /// Messages that other workers were posted for this one's old SSE clients.
+    pub(crate) inbox: crate::door::sse::Inbox,
 }
 
 /// Starts a worker on `core` that serves its doors.
@@ -138,8 +140,9 @@ fn run<D: Driver>(
         let pulse = monoio::spawn(Rc::clone(&worker).pulse());
         let bridge = monoio::spawn(crate::door::accept(Rc::clone(&worker), Door::Http, listeners.bridge)?);
         let tcp = monoio::spawn(crate::door::accept(Rc::clone(&worker), Door::Tcp, listeners.tcp)?);
+        let inbox = monoio::spawn(crate::door::sse::deliver(Rc::clone(&worker), listeners.inbox));
         pulse.await;
-        drop((bridge, tcp));
+        drop((bridge, tcp, inbox));
         Ok(())
     })
 }

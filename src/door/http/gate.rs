@@ -27,6 +27,10 @@ pub(super) enum Route {
         /// Whether the request says who it is from; else the first message does.
         known: bool,
     },
+    /// `GET /sse`: the stream of a client of 2024-11-05.
+    Events,
+    /// `POST /messages`: a message of such a client.
+    Message,
     /// Something that the gateway answers by itself.
     Page(Page),
 }
@@ -93,9 +97,16 @@ impl Connection {
         if route == (Route::WebSocket { known: true }) {
             return self.gate_upgrade(&snapshot.authenticator, head, buf);
         }
-        let principal = snapshot.authenticator.check(value(known.authorization)).map_err(Early::Denied)?;
+        let (authenticator, authorization) = (&snapshot.authenticator, value(known.authorization));
+        let principal = if route == Route::Events && snapshot.settings.doors.sse_query_token {
+            super::sse::check_query_token(authenticator, authorization, value(head.query))
+        } else {
+            authenticator.check(authorization)
+        };
+        let principal = principal.map_err(Early::Denied)?;
         media_types(route, head, buf)?;
-        if self.principal.as_ref() != Some(&principal) {
+        // Who opens a stream is announced as the stream's client.
+        if route != Route::Events && self.principal.as_ref() != Some(&principal) {
             self.announce(&principal);
         }
         Ok((route, principal))
@@ -213,6 +224,14 @@ fn route(head: &RequestHead, buf: &[u8]) -> Result<Route, Early> {
         },
         b"/ws" => Ok(Route::WebSocket { known: true }),
         b"/" if head.upgrade_websocket => Ok(Route::WebSocket { known: true }),
+        b"/sse" => match head.method {
+            Method::Get => Ok(Route::Events),
+            _ => Err(Early::MethodNotAllowed("GET")),
+        },
+        b"/messages" => match head.method {
+            Method::Post => Ok(Route::Message),
+            _ => Err(Early::MethodNotAllowed("POST")),
+        },
         b"/health" => page(Page::Health),
         b"/health/ready" => page(Page::Ready),
         b"/.well-known/oauth-protected-resource" | b"/.well-known/oauth-protected-resource/mcp" => {
@@ -224,20 +243,24 @@ fn route(head: &RequestHead, buf: &[u8]) -> Result<Route, Early> {
 
 fn media_types(route: Route, head: &RequestHead, buf: &[u8]) -> Result<(), Early> {
     match route {
-        Route::Post => {
+        Route::Post | Route::Message => {
             // Another charset or a coding would let the upstream read another body than the one that is checked here.
             let json = head.known.content_type.is_some_and(|span| is_json_in_utf8(span.of(buf)));
             let coded = head.values(buf, b"content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity"));
             if !json || coded {
                 return Err(Early::UnsupportedMediaType);
             }
-            if !accepts(head, buf, b"application/json") || !accepts(head, buf, b"text/event-stream") {
+            // What answers a message of 2024-11-05 comes over its stream.
+            let is_answered_here = route == Route::Post;
+            if is_answered_here
+                && (!accepts(head, buf, b"application/json") || !accepts(head, buf, b"text/event-stream"))
+            {
                 return Err(Early::NotAcceptable(
                     "Not acceptable: Accept must list application/json and text/event-stream",
                 ));
             }
         }
-        Route::Get if !accepts(head, buf, b"text/event-stream") => {
+        Route::Get | Route::Events if !accepts(head, buf, b"text/event-stream") => {
             return Err(Early::NotAcceptable("Not acceptable: Accept must list text/event-stream"));
         }
         _ => {}

@@ -19,6 +19,7 @@ mod plan;
 mod post;
 mod receive;
 mod relay;
+mod sse;
 mod stream;
 mod upgrade;
 
@@ -157,6 +158,9 @@ impl Connection {
                 Ok(request) => request,
                 Err(flow) => break (flow, None),
             };
+            if request.route == Route::Events {
+                return self.become_stream(request);
+            }
             let known = request.route.tells_principal().then(|| request.principal.clone());
             let end = request.end;
             let keep_alive = request.keep_alive;
@@ -202,6 +206,9 @@ impl Connection {
             Route::Get => self.listen(request).await,
             Route::Delete => self.end_session(request).await,
             Route::WebSocket { .. } => self.upgrade(request).await,
+            Route::Message => self.posted(request).await,
+            // It has become a stream.
+            Route::Events => Flow::Close,
             Route::Page(page) => {
                 self.page(page, &request);
                 if request.is_head {

@@ -41,7 +41,8 @@ impl Connection {
                     continue;
                 }
             };
-            let in_flight = (route == Route::Post).then(|| self.worker.shared.lifecycle.begin_call(self.worker.index));
+            let is_call = matches!(route, Route::Post | Route::Message);
+            let in_flight = is_call.then(|| self.worker.shared.lifecycle.begin_call(self.worker.index));
             let placed = match self.receive_body(&opening).await {
                 Ok(placed) => placed,
                 Err(BodyEnd::Reject(reject)) => return Err(self.reject(reject, opening.is_head).await),

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::task::Poll;
 
 use super::Peer;
 use super::answer::{not_made, unknown};
@@ -119,14 +120,26 @@ pub(super) fn agreed(envelope: &Envelope, raw: &[u8]) -> Option<Revision> {
 }
 
 impl Peer {
-    /// Ready when a call is given up.
+    /// Ready when a call is given up, or its client can be told nothing any more.
     pub(super) async fn cancelled(&self, key: CallKey) {
-        poll_fn(|cx| self.calls.borrow_mut().poll_cancelled(key, cx.waker())).await;
+        poll_fn(|cx| {
+            // Of a client that leaves later, `leave` tells every call.
+            if self.is_deaf() {
+                return Poll::Ready(());
+            }
+            self.calls.borrow_mut().poll_cancelled(key, cx.waker())
+        })
+        .await;
     }
 
-    /// Ready when what is sent has room, or the client is gone.
+    /// Ready when what is sent has room. Never, once the client can be told nothing: whoever waits for room waits for that as well. Room
+    /// without end would let a server that sends without a pause be read without a pause, and nothing else on the worker would run.
     pub(super) async fn room(&self) {
-        poll_fn(|cx| self.outbox.poll_room(cx.waker())).await;
+        poll_fn(|cx| if self.is_deaf() { Poll::Pending } else { self.outbox.poll_room(cx.waker()) }).await;
+    }
+
+    fn is_deaf(&self) -> bool {
+        self.gone.get() || self.outbox.has_ended()
     }
 
     /// Passes on what a server says by itself: a notification, or a request to the client.

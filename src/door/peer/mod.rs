@@ -60,8 +60,8 @@ pub(crate) struct Peer {
     calls: RefCell<Calls>,
     /// While calls are in flight: draining waits for them.
     in_flight: RefCell<Option<CallInFlight>>,
-    /// Of the receiving task, waiting for calls to end.
-    waiting: RefCell<Option<Waker>>,
+    /// Of the tasks that wait for calls to end: the one that takes messages up, the one that ends the connection.
+    waiting: RefCell<Vec<Waker>>,
     gone: Cell<bool>,
     /// Its own connection to an upstream that speaks messages over a socket.
     own_link: RefCell<Option<Rc<Link>>>,
@@ -84,7 +84,7 @@ impl Peer {
             principal: RefCell::new(None),
             calls: RefCell::default(),
             in_flight: RefCell::new(None),
-            waiting: RefCell::new(None),
+            waiting: RefCell::default(),
             gone: Cell::new(false),
             own_link: RefCell::new(None),
             worker,
@@ -193,8 +193,7 @@ impl Peer {
             if self.calls.borrow().open() < MAX_IN_FLIGHT {
                 return Poll::Ready(());
             }
-            *self.waiting.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
+            self.wait(cx.waker())
         })
         .await;
     }
@@ -205,8 +204,7 @@ impl Peer {
             if !self.is_busy() {
                 return Poll::Ready(());
             }
-            *self.waiting.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
+            self.wait(cx.waker())
         })
         .await;
     }
@@ -266,9 +264,17 @@ impl Peer {
         if calls.open() == 0 {
             *self.in_flight.borrow_mut() = None;
         }
-        if let Some(waker) = self.waiting.borrow_mut().take() {
+        for waker in self.waiting.take() {
             waker.wake();
         }
+    }
+
+    fn wait(&self, waker: &Waker) -> Poll<()> {
+        let mut waiting = self.waiting.borrow_mut();
+        if !waiting.iter().any(|known| known.will_wake(waker)) {
+            waiting.push(waker.clone());
+        }
+        Poll::Pending
     }
 
     /// Waits until a call has ended.
@@ -277,8 +283,7 @@ impl Peer {
             if self.gone.get() || self.calls.borrow().get(key).is_none() {
                 return Poll::Ready(());
             }
-            *self.waiting.borrow_mut() = Some(cx.waker().clone());
-            Poll::Pending
+            self.wait(cx.waker())
         })
         .await;
     }

@@ -57,6 +57,17 @@ pub(crate) trait Wire {
 
     /// Milliseconds without a word after which a connection is closed.
     fn idle_timeout_ms(&self, worker: &Worker) -> u64;
+
+    /// Whether a connection without a word is not idle.
+    fn is_busy(&self, peer: &Peer) -> bool {
+        peer.is_busy()
+    }
+
+    /// No more messages are accepted, where they come by another way than the connection.
+    fn close(&mut self) {}
+
+    /// Ready when those that were accepted have been taken up. Safe to drop.
+    async fn taken_up(&self) {}
 }
 
 /// A connection to be served.
@@ -80,23 +91,31 @@ struct Served<W> {
     worker: Rc<Worker>,
 }
 
-/// Serves a connection in a task of its own.
-pub(crate) fn serve<W: Wire + 'static>(worker: Rc<Worker>, door: Door, framing: Framing, wire: W, arrived: Arrived) {
+/// Serves a connection in a task of its own, which runs when the caller's waits.
+pub(crate) fn serve<W: Wire + 'static>(
+    worker: Rc<Worker>,
+    door: Door,
+    framing: Framing,
+    wire: W,
+    arrived: Arrived,
+) -> Rc<Peer> {
     let fd = arrived.tcp.as_raw_fd();
     let (deadline, open) = (worker.timers.deadline(fd), worker.open.enter_connection(fd, arrived.entry.id()));
     let (read, write) = arrived.tcp.into_split();
     let max_bytes = worker.limits.get().max_buffer_bytes;
     let outbox = Outbox::new(worker.clone(), Some(door), framing, max_bytes);
     outbox.open(fd, write);
+    let peer = Peer::new(worker.clone(), door, arrived.address, arrived.entry, outbox, arrived.principal);
     let served = Served {
         deadline,
         open,
         receiver: Receiver::new(read, fd, arrived.received),
         wire,
-        peer: Peer::new(worker.clone(), door, arrived.address, arrived.entry, outbox, arrived.principal),
+        peer: peer.clone(),
         worker,
     };
     monoio::spawn(served.run());
+    peer
 }
 
 impl<W: Wire> Served<W> {
@@ -126,8 +145,8 @@ impl<W: Wire> Served<W> {
             let known = self.peer.is_authenticated();
             let unknown_ms = bounds::AUTHENTICATION_MS.saturating_sub(now_ms.saturating_sub(started_ms));
             let timeout_ms = if known { timeout_ms } else { timeout_ms.min(unknown_ms) };
-            let peer = &self.peer;
-            let is_busy = || known && begun_ms.is_none() && peer.is_busy();
+            let (wire, peer) = (&self.wire, &self.peer);
+            let is_busy = || known && begun_ms.is_none() && wire.is_busy(peer);
             match self.receiver.more(&self.deadline, Some(&self.open), timeout_ms, is_busy).await {
                 Received::Bytes(n) => self.peer.note_received(n),
                 Received::End => return End::Client,
@@ -143,10 +162,15 @@ impl<W: Wire> Served<W> {
     /// Lets what is in flight be answered where the client can still take it, says the last word, and closes.
     async fn finish(mut self, end: End) {
         let peer = self.peer.clone();
+        self.wire.close();
         if matches!(end, End::Client | End::Drain) {
             // A client that has ended its side may still read (`nc` does): what it has asked for is answered.
+            let answered = async {
+                self.wire.taken_up().await;
+                peer.answered().await;
+            };
             let gone_or_done = async {
-                let _ = crate::worker::race(peer.answered(), peer.left()).await;
+                let _ = crate::worker::race(answered, peer.left()).await;
             };
             self.deadline.set(self.worker.limits.get().longest_call_ms, OnExpiry::Wake);
             let _ = crate::worker::race(gone_or_done, self.deadline.expired()).await;

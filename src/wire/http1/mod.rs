@@ -6,11 +6,13 @@
 //! - [`request`]: the head of a request, as a client sends it to the door.
 //! - [`response`]: the head of a response, as an upstream sends it to us.
 //! - [`body`]: the decoder for the bytes behind either head.
+//! - [`query`]: one parameter of a request target.
 //! - [`write`](mod@write): what we send ourselves, and which received fields are passed on.
 
 pub mod body;
 mod framing;
 mod head;
+pub mod query;
 pub mod request;
 pub mod response;
 mod target;

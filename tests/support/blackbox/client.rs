@@ -174,6 +174,12 @@ impl Client {
         Some((size > 0).then_some(data))
     }
 
+    /// The next byte, which must come.
+    pub(crate) fn byte(&mut self) -> u8 {
+        assert!(!self.buf.is_empty() || self.more(), "the connection goes on");
+        self.take(1)[0]
+    }
+
     /// The next chunk as text, which must come.
     pub(crate) fn event(&mut self) -> String {
         let chunk = self.chunk().expect("the stream goes on").expect("the stream has not ended");
