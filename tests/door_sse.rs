@@ -136,6 +136,13 @@ fn audit(gateway: &Gateway) -> String {
     files.collect()
 }
 
+fn draining(gateway: &Gateway) {
+    until("draining", || {
+        let mut client = Client::connect(gateway.health);
+        client.ask(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").text() == "draining"
+    });
+}
+
 #[test]
 fn a_whole_session_in_front_of_an_http_server() {
     let upstream = session_upstream();
@@ -470,16 +477,38 @@ fn draining_answers_what_was_accepted_and_ends_the_streams_in_good_order() {
     gateway.signal(Signal::TERM);
     assert_eq!(idle.client.chunk(), Some(None));
     assert!(idle.client.is_closed());
-    until("draining", || {
-        let mut client = Client::connect(gateway.health);
-        client.ask(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").text() == "draining"
-    });
+    draining(&gateway);
     assert!(gateway.is_running());
     upstream.say("go");
     assert_eq!(busy.message()["id"], 0);
     assert_eq!(busy.message()["id"], 7, "it was accepted before, and waited behind the initialize");
     assert_eq!(busy.client.chunk(), Some(None));
     assert!(busy.client.is_closed());
+    assert!(gateway.exit().success(), "{}", gateway.log());
+}
+
+#[test]
+fn what_waits_behind_an_unread_answer_is_still_taken_up_when_the_process_drains() {
+    const SIZE: usize = 14 << 20;
+    let upstream = Upstream::start(|request, conversation| {
+        let text = if request.id() == "1" { "x".repeat(SIZE) } else { String::new() };
+        conversation
+            .json(&result(&request.id(), &format!("{{\"content\":[],\"structuredContent\":{{\"x\":\"{text}\"}}}}")))
+    });
+    let mut gateway = Gateway::start(&[("WORKERS", "1")], upstream.address).ready();
+    let (mut stream, mut idle) = (Stream::open(&gateway), Stream::open(&gateway));
+    stream.accepted(&gateway, &call(1));
+    // More than the kernel takes: the rest stands in the way of every further call of this client.
+    until("the first call's end", || gateway.metric("ringwall_calls_total") >= 1.0);
+    stream.accepted(&gateway, &call(2));
+    gateway.signal(Signal::TERM);
+    // The worker has told its streams, in the order in which they came.
+    assert_eq!(idle.client.chunk(), Some(None));
+    assert_eq!(upstream.requests().len(), 1, "who does not read is not served further");
+    let answer = stream.message();
+    assert_eq!(answer["result"]["structuredContent"]["x"].as_str().unwrap().len(), SIZE);
+    assert_eq!(stream.message()["id"], 2);
+    assert_eq!(stream.client.chunk(), Some(None));
     assert!(gateway.exit().success(), "{}", gateway.log());
 }
 
