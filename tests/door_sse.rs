@@ -495,14 +495,15 @@ fn what_waits_behind_an_unread_answer_is_still_taken_up_when_the_process_drains(
         conversation
             .json(&result(&request.id(), &format!("{{\"content\":[],\"structuredContent\":{{\"x\":\"{text}\"}}}}")))
     });
-    let mut gateway = Gateway::start(&[], upstream.address).ready();
-    let mut stream = Stream::open(&gateway);
+    let mut gateway = Gateway::start(&[("WORKERS", "1")], upstream.address).ready();
+    let (mut stream, mut idle) = (Stream::open(&gateway), Stream::open(&gateway));
     stream.accepted(&gateway, &call(1));
     // More than the kernel takes: the rest stands in the way of every further call of this client.
     until("the first call's end", || gateway.metric("ringwall_calls_total") >= 1.0);
     stream.accepted(&gateway, &call(2));
     gateway.signal(Signal::TERM);
-    draining(&gateway);
+    // The worker has told its streams, in the order in which they came.
+    assert_eq!(idle.client.chunk(), Some(None));
     assert_eq!(upstream.requests().len(), 1, "who does not read is not served further");
     let answer = stream.message();
     assert_eq!(answer["result"]["structuredContent"]["x"].as_str().unwrap().len(), SIZE);
