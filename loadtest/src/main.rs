@@ -15,6 +15,7 @@ mod echo;
 mod figures;
 mod idle;
 mod lines;
+mod machine;
 mod process;
 mod relay;
 mod small_call;

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::process::{self, Running, Scratch};
-use super::{cpu, echo};
+use super::{cpu, echo, machine};
 use crowd::Crowd;
 use memory::{Memory, bytes_each};
 
@@ -48,6 +48,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<()> {
+    let before = machine::describe();
     cpu::pin(0, 0)?;
     let limit = crowd::raise_descriptor_limit()?;
     let scratch = Scratch::new()?;
@@ -81,6 +82,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         active::compare(&idle, &alone, count, args.calls, args.rounds)?;
         crowd.check()?;
     }
+    println!("\nBefore the run: {before}; after it: {}.", machine::load());
     Ok(())
 }
 

@@ -2,19 +2,23 @@
 //!
 //! Both stand in front of the same echo, a thread of this process, and are driven in turns by the same generator. Calls a second show which
 //! side of the machine is full: the table says how busy the measured thread and this side's two threads were. CPU time a call shows what the
-//! measured side costs, however slow the others are.
+//! measured side costs, however slow the others are. A gateway that leaves calls out of its audit trail does less than it should, so that is
+//! counted too.
 
+mod audit;
 mod flight;
 mod generator;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::cpu::Thread;
 use super::figures::Figures;
 use super::process::{self, Running, Scratch, TOKEN};
 use super::small_call::Dialect;
-use super::{cpu, echo};
+use super::{cpu, echo, machine};
 use generator::{Generator, Load};
 
 /// Calls in flight that an upstream may have by default (`max_in_flight`).
@@ -47,6 +51,12 @@ pub(crate) struct Args {
     /// Core of the measured process
     #[arg(long, default_value_t = 1)]
     core: usize,
+    /// Core of ringwall's other threads, the audit writer among them
+    #[arg(long, default_value_t = 0)]
+    rest_core: usize,
+    /// Further settings of ringwall, such as RINGWALL_ENV=production
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
     /// Core of the generator
     #[arg(long, default_value_t = 0)]
     generator_core: usize,
@@ -65,6 +75,8 @@ struct Round {
     worker_busy: f64,
     generator_busy: f64,
     echo_busy: f64,
+    /// Of the calls, in percent: audit events that the gateway had no room for.
+    unrecorded: f64,
 }
 
 /// One of those that are compared.
@@ -72,9 +84,10 @@ struct Subject {
     name: &'static str,
     process: Running,
     /// Thread that carries the calls.
-    thread: &'static str,
-    load_port: u16,
-    token: Option<&'static str>,
+    thread: Thread,
+    load: SocketAddr,
+    /// Where it tells its metrics; the relay has none.
+    admin: Option<SocketAddr>,
     rounds: Vec<Round>,
 }
 
@@ -82,9 +95,10 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     if args.connections == 0 || args.window == 0 || args.connections.saturating_mul(args.window) > MAX_IN_FLIGHT {
         return Err(io::Error::other(format!("connections times window must be 1 to {MAX_IN_FLIGHT}")));
     }
+    let before = machine::describe();
     cpu::pin(0, args.generator_core)?;
     let scratch = Scratch::new()?;
-    let echo = echo::start(args.port, args.echo_core)?;
+    echo::start(args.port, args.echo_core)?;
     let mut subjects = vec![
         relay(args, scratch.path())?,
         ringwall(args, scratch.path(), args.port + 20, "ringwall", "true")?,
@@ -101,7 +115,10 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         }
     }
     print(args, &subjects);
-    println!("\nEvery answer was that of a call in flight on its connection. The echo listened on {echo}.");
+    println!(
+        "\nEvery answer was that of a call in flight on its connection. Before the run: {before}; after it: {}.",
+        machine::load()
+    );
     Ok(())
 }
 
@@ -110,40 +127,48 @@ fn relay(args: &Args, dir: &Path) -> io::Result<Subject> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["relay", "--port", &port.to_string(), "--upstream", &args.port.to_string()]);
     let process = Running::start("relay", &mut command, dir, port, args.core)?;
-    Ok(Subject { name: "relay", process, thread: "loadtest", load_port: port, token: None, rounds: Vec::new() })
+    let load = process.address;
+    Ok(Subject { name: "relay", process, thread: Thread::Main, load, admin: None, rounds: Vec::new() })
 }
 
 fn ringwall(args: &Args, dir: &Path, port: u16, name: &'static str, audit: &str) -> io::Result<Subject> {
     let upstream = format!("tcp://127.0.0.1:{}", args.port);
     let mut command = process::ringwall(&args.ringwall, dir, port, &upstream)?;
     command.env("SECURITY_AUDIT_LOG", audit);
+    for setting in &args.settings {
+        let (name, value) = setting.split_once('=').ok_or_else(|| io::Error::other("--set wants NAME=VALUE"))?;
+        command.env(name, value);
+    }
     let process = Running::start("ringwall", &mut command, dir, port, args.core)?;
-    let load_port = port + 3;
-    Ok(Subject { name, process, thread: "worker-0", load_port, token: Some(TOKEN), rounds: Vec::new() })
+    let thread = Thread::Named("worker-0");
+    cpu::pin_all_but(process.pid(), Some(thread), args.rest_core)?;
+    let door = |offset| SocketAddr::from(([127, 0, 0, 1], port + offset));
+    Ok(Subject { name, process, thread, load: door(3), admin: Some(door(2)), rounds: Vec::new() })
 }
 
 fn measure(args: &Args, generator: &mut Generator, subject: &Subject) -> io::Result<Round> {
     let load = Load {
-        to: ([127, 0, 0, 1], subject.load_port).into(),
-        token: subject.token,
+        to: subject.load,
+        token: subject.admin.map(|_| TOKEN),
         dialect: if args.modern { Dialect::Modern } else { Dialect::Session },
         connections: args.connections,
         window: args.window,
         calls: args.calls,
     };
     let (pid, this) = (subject.process.pid(), std::process::id());
-    let look = || -> io::Result<[u64; 4]> {
+    let look = || -> io::Result<[u64; 5]> {
         Ok([
             cpu::thread_used_ns(pid, subject.thread)?,
             cpu::used_ns(pid)?,
-            cpu::thread_used_ns(this, "loadtest")?,
-            cpu::thread_used_ns(this, echo::THREAD)?,
+            cpu::thread_used_ns(this, Thread::Main)?,
+            cpu::thread_used_ns(this, Thread::Named(echo::THREAD))?,
+            subject.admin.map_or(Ok(0), audit::refused)?,
         ])
     };
     let before = look()?;
     let took = generator.drive(&load)?;
     let after = look()?;
-    let [worker, process, generator, echo] =
+    let [worker, process, generator, echo, unrecorded] =
         std::array::from_fn(|i| after.get(i).zip(before.get(i)).map_or(f64::NAN, |(a, b)| a.saturating_sub(*b) as f64));
     let (calls, took_ns) = (args.calls as f64, took.as_nanos() as f64);
     Ok(Round {
@@ -153,6 +178,7 @@ fn measure(args: &Args, generator: &mut Generator, subject: &Subject) -> io::Res
         worker_busy: worker / took_ns * 100.0,
         generator_busy: generator / took_ns * 100.0,
         echo_busy: echo / took_ns * 100.0,
+        unrecorded: unrecorded / calls * 100.0,
     })
 }
 
@@ -169,13 +195,14 @@ fn print(args: &Args, subjects: &[Subject]) {
         args.rounds
     );
     println!(
-        "| | calls/s | CPU a call, its worker, µs | CPU a call, its process, µs | its worker busy, % | generator, % | echo, % |"
+        "| | calls/s | CPU a call, its worker, µs | CPU a call, its process, µs | its worker busy, % | generator, % | echo, % \
+         | calls without audit line, % |"
     );
-    println!("|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|");
     let of = |subject: &Subject, value: fn(&Round) -> f64| subject.rounds.iter().map(value).collect::<Figures>();
     for subject in subjects {
         println!(
-            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} |",
+            "| {} | {} | {} | {} | {:.0} | {:.0} | {:.0} | {} |",
             subject.name,
             of(subject, |round| round.calls_s).with_spread(0),
             of(subject, |round| round.worker_us).with_spread(2),
@@ -183,6 +210,7 @@ fn print(args: &Args, subjects: &[Subject]) {
             of(subject, |round| round.worker_busy).median(),
             of(subject, |round| round.generator_busy).median(),
             of(subject, |round| round.echo_busy).median(),
+            subject.admin.map_or_else(|| "–".to_owned(), |_| of(subject, |round| round.unrecorded).with_spread(1)),
         );
     }
     println!("\n| to the relay, round by round | calls/s | CPU a call, worker | CPU a call, process |");
