@@ -27,7 +27,7 @@ use crate::worker::timers::{Deadline, OnExpiry};
 pub(crate) enum End {
     /// The client has ended its side; what is in flight is answered first.
     Client,
-    /// The wire has said what there is to say, or the client is not who it says.
+    /// The wire has said what there is to say, the client is not who it says, or nobody is there any more.
     Close,
     /// Nothing was said for too long.
     Idle,
@@ -131,6 +131,7 @@ impl<W: Wire> Served<W> {
             match self.receiver.more(&self.deadline, Some(&self.open), timeout_ms, is_busy).await {
                 Received::Bytes(n) => self.worker.metrics.door(self.peer.door).bytes_in.add(n as u64),
                 Received::End => return End::Client,
+                Received::Broken => return End::Close,
                 Received::Draining => return End::Drain,
                 Received::Expired if !known => return End::Unauthenticated,
                 Received::Expired if begun_ms.is_some() => return End::Slow,
