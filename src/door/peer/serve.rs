@@ -41,6 +41,9 @@ pub(crate) enum End {
 
 /// How bytes become messages, and what is said at the end.
 pub(crate) trait Wire {
+    /// Whether a client that has ended its side may still read what it has asked for.
+    const MAY_READ_ON: bool;
+
     /// Takes up every message that is whole, and takes what was used off the front of `buf`.
     ///
     /// # Errors
@@ -130,7 +133,8 @@ impl<W: Wire> Served<W> {
             let is_busy = || known && begun_ms.is_none() && peer.is_busy();
             match self.receiver.more(&self.deadline, Some(&self.open), timeout_ms, is_busy).await {
                 Received::Bytes(n) => self.worker.metrics.door(self.peer.door).bytes_in.add(n as u64),
-                Received::End => return End::Client,
+                Received::End if W::MAY_READ_ON => return End::Client,
+                Received::End => return End::Close,
                 Received::Broken => return End::Close,
                 Received::Draining => return End::Drain,
                 Received::Expired if !known => return End::Unauthenticated,
