@@ -44,6 +44,9 @@ struct Lines {
 }
 
 impl Wire for Lines {
+    // As `nc` does.
+    const MAY_READ_ON: bool = true;
+
     async fn take(&mut self, peer: &Rc<Peer>, buf: &mut Vec<u8>, now_ns: u64) -> Result<(), End> {
         let mut at = 0usize;
         let end = loop {

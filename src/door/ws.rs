@@ -76,6 +76,9 @@ impl Frames {
 }
 
 impl Wire for Frames {
+    // An end without a Close frame is an abnormal closure (RFC 6455 §7.1.5).
+    const MAY_READ_ON: bool = false;
+
     async fn take(&mut self, peer: &Rc<Peer>, buf: &mut Vec<u8>, now_ns: u64) -> Result<(), End> {
         loop {
             match self.decoder.next_event(buf) {

@@ -36,8 +36,10 @@ pub(crate) struct Receiver {
 pub(crate) enum Received {
     /// This many bytes were appended.
     Bytes(usize),
-    /// The client has ended its side, or the connection is broken.
+    /// The other side has ended its own in good order; it may still read.
     End,
+    /// The connection is broken: nobody reads any more.
+    Broken,
     /// Nothing came in the time that was given.
     Expired,
     /// The process drains.
@@ -120,7 +122,7 @@ impl Receiver {
                 Received::Bytes(n)
             }
             (Err(_), Some(ended)) => ended,
-            (Err(_), None) => Received::End,
+            (Err(_), None) => Received::Broken,
         }
     }
 
@@ -165,7 +167,8 @@ impl Receiver {
                 Received::Bytes(self.buf.len())
             }
             (_, Some(ended)) => ended,
-            _ => Received::End,
+            (Ok(_), None) => Received::End,
+            (Err(_), None) => Received::Broken,
         }
     }
 }

@@ -365,6 +365,7 @@ fn converse(kind: Kind, stream: impl Read + Write, state: &State) {
                 wire.text(b"{\"jsonrpc\":\"2.0\",\"id\":999999,\"result\":{}}");
                 wire.say(&done(id, "done"));
             }
+            (Some("tools/call"), Some("big")) => wire.say(&done(id, &"x".repeat(256 << 10))),
             (Some("tools/call"), Some("long")) => wire.say(&done(id, &"x".repeat(17 << 20))),
             (Some("tools/call"), Some("binary")) => wire.frame(2, b"{}"),
             (Some("tools/call"), Some("ping")) => {

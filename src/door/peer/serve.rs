@@ -27,7 +27,7 @@ use crate::worker::timers::{Deadline, OnExpiry};
 pub(crate) enum End {
     /// The client has ended its side; what is in flight is answered first.
     Client,
-    /// The wire has said what there is to say, or the client is not who it says.
+    /// The wire has said what there is to say, the client is not who it says, or nobody is there any more.
     Close,
     /// Nothing was said for too long.
     Idle,
@@ -43,6 +43,9 @@ pub(crate) enum End {
 
 /// How bytes become messages, and what is said at the end.
 pub(crate) trait Wire {
+    /// Whether a client that has ended its side may still read what it has asked for.
+    const MAY_READ_ON: bool;
+
     /// Takes up every message that is whole, and takes what was used off the front of `buf`.
     ///
     /// # Errors
@@ -149,7 +152,8 @@ impl<W: Wire> Served<W> {
             let is_busy = || known && begun_ms.is_none() && wire.is_busy(peer);
             match self.receiver.more(&self.deadline, Some(&self.open), timeout_ms, is_busy).await {
                 Received::Bytes(n) => self.peer.note_received(n),
-                Received::End => return End::Client,
+                Received::End if W::MAY_READ_ON => return End::Client,
+                Received::End | Received::Broken => return End::Close,
                 Received::Draining if self.peer.asked_to_close().is_some() => return End::Asked,
                 Received::Draining => return End::Drain,
                 Received::Expired if !known => return End::Unauthenticated,

@@ -106,6 +106,9 @@ struct Stream {
 }
 
 impl Wire for Stream {
+    // A client of HTTP may end its sending side behind its request.
+    const MAY_READ_ON: bool = true;
+
     async fn take(&mut self, _peer: &Rc<Peer>, buf: &mut Vec<u8>, _now_ns: u64) -> Result<(), End> {
         // A request behind one whose answer has no end is never answered.
         self.unwanted = self.unwanted.saturating_add(buf.len());

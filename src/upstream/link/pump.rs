@@ -142,7 +142,8 @@ async fn receive(worker: &Rc<Worker>, link: &Rc<Link>, mut receiver: Receiver) {
             // A client that reads slowly stops the reading of its own upstream.
             std::future::poll_fn(|cx| owner.poll_room(cx.waker())).await;
         }
-        if receiver.more(&deadline, None, NEVER_MS, || true).await == Received::End || link.ended.get() {
+        let received = receiver.more(&deadline, None, NEVER_MS, || true).await;
+        if matches!(received, Received::End | Received::Broken) || link.ended.get() {
             return;
         }
     }

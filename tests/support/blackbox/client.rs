@@ -113,6 +113,23 @@ impl Client {
         self.buf.is_empty() && !self.more()
     }
 
+    /// The next line without its end; `None` if the connection ends before there is one.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let end = self.find(b"\n")?;
+        let line = self.take(end + 1);
+        Some(String::from_utf8(line[..end].to_vec()).unwrap())
+    }
+
+    /// The next `n` bytes; `None` if the connection ends before.
+    pub(crate) fn exactly(&mut self, n: usize) -> Option<Vec<u8>> {
+        while self.buf.len() < n {
+            if !self.more() {
+                return None;
+            }
+        }
+        Some(self.take(n))
+    }
+
     /// The head of a response, which must come.
     pub(crate) fn head(&mut self) -> Response {
         self.try_head().expect("a response head")

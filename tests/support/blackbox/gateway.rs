@@ -112,16 +112,23 @@ impl Gateway {
 
     /// HTTP connections that are open, from the health port.
     pub(crate) fn open_connections(&self) -> u64 {
+        self.open_on("http")
+    }
+
+    /// Connections of a door (`http`, `ws`, `tcp`) that are open, from the health port.
+    pub(crate) fn open_on(&self, door: &str) -> u64 {
         let mut client = Client::connect(self.health);
         client.send(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let health: Value = serde_json::from_slice(&client.response().body).unwrap();
-        health["connections"]["http"].as_u64().unwrap()
+        health["connections"][door].as_u64().unwrap()
     }
 
     /// That the gateway has come through: it answers, and it holds nothing of who has gone.
     pub(crate) fn unharmed(&self) {
         assert_eq!(self.get("/health").status, 200);
-        until("all connections to be given back", || self.open_connections() == 0);
+        for door in ["http", "ws", "tcp"] {
+            until("all connections to be given back", || self.open_on(door) == 0);
+        }
     }
 
     /// Resident memory in bytes.
@@ -133,11 +140,17 @@ impl Gateway {
 
     /// The value of a counter of `/metrics`, summed over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
+        self.metric_of(name, "")
+    }
+
+    /// Likewise of the lines whose labels contain `label`.
+    pub(crate) fn metric_of(&self, name: &str, label: &str) -> f64 {
         let mut client = Client::connect(self.admin);
         client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let text = client.response().text();
         text.lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
+            .filter(|line| line.contains(label))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }
@@ -166,6 +179,30 @@ impl Gateway {
     /// Everything that was written to stdout and stderr.
     pub(crate) fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The lines of the audit trail so far.
+    pub(crate) fn trail(&self) -> Vec<Value> {
+        let folder = self.folder().join("ringwall-data/security");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+        // The last line may be on its way.
+        let whole = |text: String| {
+            text.lines()
+                .map_while(|line| serde_json::from_str(line.strip_prefix("[SECURITY] ")?).ok())
+                .collect::<Vec<_>>()
+        };
+        logs.flat_map(|path| whole(std::fs::read_to_string(path).unwrap())).collect()
+    }
+
+    /// Waits for an audit line of this event that `wanted` likes.
+    pub(crate) fn audited(&self, event: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let mut found = None;
+        until(event, || {
+            found = self.trail().into_iter().find(|line| line["event"] == event && wanted(line));
+            found.is_some()
+        });
+        found.unwrap()
     }
 
     pub(crate) fn folder(&self) -> &Path {

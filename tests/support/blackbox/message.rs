@@ -23,13 +23,18 @@ pub(crate) fn post(body: &str) -> Vec<u8> {
 
 /// The bytes of a POST of 2026-07-28. `params` is what stands in the object, without `_meta`.
 pub(crate) fn modern(id: impl std::fmt::Display, method: &str, name: Option<&str>, params: &str) -> Vec<u8> {
-    let comma = if params.is_empty() { "" } else { "," };
-    let body = format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{{{params}{comma}\"_meta\":{{\
-         \"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{{}}}}}}}}"
-    );
+    let body = stateless(id, method, params);
     let name = name.map_or_else(String::new, |name| format!("Mcp-Name: {name}\r\n"));
     with_fields(&body, &format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {method}\r\n{name}"))
+}
+
+/// A request of 2026-07-28, as [`modern`] sends it.
+pub(crate) fn stateless(id: impl std::fmt::Display, method: &str, params: &str) -> String {
+    let comma = if params.is_empty() { "" } else { "," };
+    format!(
+        "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"{method}\",\"params\":{{{params}{comma}\"_meta\":{{\
+         \"io.modelcontextprotocol/protocolVersion\":\"2026-07-28\",\"io.modelcontextprotocol/clientCapabilities\":{{}}}}}}}}"
+    )
 }
 
 fn with_fields(body: &str, fields: &str) -> Vec<u8> {

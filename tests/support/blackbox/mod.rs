@@ -1,5 +1,5 @@
 //! Black-box tests' tools: the real program in a folder of its own ([`Gateway`]), a client that says exactly the bytes it is
-//! told to ([`Client`]), and servers that follow a script and remember every byte ([`Upstream`]).
+//! told to ([`Client`]), one that speaks messages as lines or WebSocket frames ([`Peer`]), and servers that follow a script and remember every byte ([`Upstream`]).
 //!
 //! Nothing here sleeps where an event can be awaited; every wait has a time limit that only a hung gateway reaches.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
@@ -8,13 +8,15 @@
 mod client;
 mod gateway;
 mod message;
+mod peer;
 mod upstream;
 
 #[allow(unused_imports, reason = "each test program uses its own part of this")]
 pub(crate) use self::{
     client::{Client, Response, TOKEN},
     gateway::Gateway,
-    message::{call, id_of, initialize, modern, post, result},
+    message::{call, id_of, initialize, modern, post, result, stateless},
+    peer::{Frame, KEY, Peer, authenticate, upgrade},
     upstream::{Conversation, Next, Nobody, Received, Upstream, answer, answer_json},
 };
 

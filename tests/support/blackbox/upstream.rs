@@ -112,6 +112,11 @@ impl Conversation {
         self.log.change(|log| log.notes.push(what.to_owned()));
     }
 
+    /// Says a word to other conversations, as the test may.
+    pub(crate) fn say(&self, word: &str) {
+        self.log.change(|log| log.said.push(word.to_owned()));
+    }
+
     /// Waits until the test has said this ([`Upstream::say`]), however often.
     pub(crate) fn wait_for(&self, word: &str) {
         self.log.wait("the test's word", |log| log.said.iter().any(|said| said == word));
