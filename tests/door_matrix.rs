@@ -1,7 +1,7 @@
 //! Promise: whatever the door and whatever the upstream, a client meets the same server: it initializes, lists, calls, hears of its progress, is asked
 //! and answers, reads errors, and gets over an upstream that dies.
 //!
-//! The tables below are [`DOORS`] and [`UPSTREAMS`]; each pair is gone through in both eras.
+//! The tables below are [`DOORS`] and [`UPSTREAMS`]; each pair is gone through in every era that the door has.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "support/blackbox/mod.rs"]
@@ -15,8 +15,16 @@ use blackbox::{
 use serde_json::{Value, json};
 use socket_server::{Kind, SocketServer};
 
-// A new door joins here, and in `Agent::new`.
-const DOORS: [Door; 3] = [Door::Http, Door::WebSocket, Door::Tcp];
+/// A new door joins here, and in `Agent::new`. The HTTP+SSE transport is of the session era alone.
+const DOORS: [(Door, Era); 7] = [
+    (Door::Http, Era::Session),
+    (Door::Http, Era::Stateless),
+    (Door::WebSocket, Era::Session),
+    (Door::WebSocket, Era::Stateless),
+    (Door::Tcp, Era::Session),
+    (Door::Tcp, Era::Stateless),
+    (Door::Sse, Era::Session),
+];
 
 const UPSTREAMS: [Behind; 7] = [
     Behind::Json,
@@ -33,6 +41,8 @@ enum Door {
     Http,
     WebSocket,
     Tcp,
+    /// The transport of 2024-11-05.
+    Sse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,17 +168,40 @@ struct Agent<'g> {
 
 enum Way {
     Messages(Peer),
-    Http { client: Client, session: Option<String>, in_stream: bool },
+    Http {
+        client: Client,
+        session: Option<String>,
+        in_stream: bool,
+    },
+    /// The stream, and where to post.
+    Sse {
+        client: Client,
+        path: String,
+    },
+}
+
+impl Way {
+    fn open(gateway: &Gateway, door: Door) -> Self {
+        match door {
+            Door::Http => Self::Http { client: gateway.client(), session: None, in_stream: false },
+            Door::WebSocket => Self::Messages(Peer::websocket(gateway)),
+            Door::Tcp => Self::Messages(Peer::tcp(gateway)),
+            Door::Sse => {
+                let mut client = gateway.client();
+                let fields = format!("Authorization: Bearer {TOKEN}\r\nAccept: text/event-stream\r\n");
+                client.send(format!("GET /sse HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
+                assert_eq!(client.head().status, 200);
+                let first = client.event();
+                let path = first.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
+                Self::Sse { client, path }
+            }
+        }
+    }
 }
 
 impl<'g> Agent<'g> {
     fn new(gateway: &'g Gateway, door: Door, era: Era) -> Self {
-        let way = match door {
-            Door::Http => Way::Http { client: gateway.client(), session: None, in_stream: false },
-            Door::WebSocket => Way::Messages(Peer::websocket(gateway)),
-            Door::Tcp => Way::Messages(Peer::tcp(gateway)),
-        };
-        let mut agent = Self { gateway, era, way };
+        let mut agent = Self { gateway, era, way: Way::open(gateway, door) };
         if era == Era::Session {
             agent.open();
         }
@@ -224,8 +257,9 @@ impl<'g> Agent<'g> {
         if let Way::Http { session: Some(session), .. } = &self.way {
             fields += &format!("Mcp-Session-Id: {session}\r\n");
         }
+        let path = if let Way::Sse { path, .. } = &self.way { path } else { "/mcp" };
         format!(
-            "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\n{fields}Content-Length: {}\r\n\r\n{message}",
             message.len()
         )
@@ -241,6 +275,7 @@ impl<'g> Agent<'g> {
                 *in_stream = false;
                 client.send(&bytes);
             }
+            Way::Sse { .. } => assert_eq!(self.gateway.client().ask(&bytes).status, 202, "{message}"),
         }
     }
 
@@ -248,6 +283,7 @@ impl<'g> Agent<'g> {
     fn hear(&mut self) -> Value {
         let (client, session, in_stream) = match &mut self.way {
             Way::Messages(peer) => return peer.hear(),
+            Way::Sse { client, .. } => return event(client),
             Way::Http { client, session, in_stream } => (client, session, in_stream),
         };
         if !*in_stream {
@@ -259,16 +295,12 @@ impl<'g> Agent<'g> {
             }
             *in_stream = true;
         }
-        loop {
-            let event = client.event();
-            let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) else { continue };
-            let message: Value = serde_json::from_str(data).unwrap();
-            if message["method"].is_null() {
-                // The response is the last of its stream.
-                assert_eq!(client.chunk(), Some(None));
-            }
-            return message;
+        let message = event(client);
+        if message["method"].is_null() {
+            // The response is the last of its stream.
+            assert_eq!(client.chunk(), Some(None));
         }
+        message
     }
 
     fn ask(&mut self, message: &str) -> Value {
@@ -281,13 +313,23 @@ impl<'g> Agent<'g> {
         let bytes = self.bytes(message);
         match &mut self.way {
             Way::Messages(peer) => peer.say(message),
-            Way::Http { .. } => assert_eq!(self.gateway.client().ask(&bytes).status, 202, "{message}"),
+            _ => assert_eq!(self.gateway.client().ask(&bytes).status, 202, "{message}"),
         }
     }
 
     fn echo(&mut self, id: &str) -> Value {
         let message = self.tool(id, "echo");
         self.ask(&message)
+    }
+}
+
+/// The next message of an event stream; comments are passed over.
+fn event(client: &mut Client) -> Value {
+    loop {
+        let event = client.event();
+        if let Some(data) = event.lines().find_map(|line| line.strip_prefix("data: ")) {
+            return serde_json::from_str(data).unwrap();
+        }
     }
 }
 
@@ -355,7 +397,7 @@ fn dies(gateway: &Gateway, door: Door, behind: Behind, era: Era) {
             let lost = why.contains("initialize");
             assert!(lost || why.contains("the call was not made"), "{shown}: {why}");
             if lost && era == Era::Session {
-                agent = Agent { gateway, era, way: Agent::new(gateway, door, Era::Stateless).way };
+                agent = Agent { gateway, era, way: Way::open(gateway, door) };
                 let opened = agent.ask(&initialize());
                 if opened["result"].is_object() {
                     agent.tell("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
@@ -377,7 +419,7 @@ fn every_pair(behind: &[Behind]) {
     for behind in behind {
         let server = Server::start(*behind, "only");
         let gateway = gateway(&[&server]);
-        for (door, era) in DOORS.into_iter().flat_map(|door| [(door, Era::Session), (door, Era::Stateless)]) {
+        for (door, era) in DOORS {
             usual(&gateway, door, *behind, era);
             if *behind != Behind::Stdio {
                 dies(&gateway, door, *behind, era);
@@ -417,7 +459,7 @@ fn every_door_meets_several_upstreams_as_one_server() {
             .collect();
     let gateway = gateway(&servers.iter().map(|(_, server)| server).collect::<Vec<_>>());
     let mut lists = Vec::new();
-    for (door, era) in DOORS.into_iter().flat_map(|door| [(door, Era::Session), (door, Era::Stateless)]) {
+    for (door, era) in DOORS {
         let shown = format!("{door:?} {era:?}");
         let mut agent = Agent::new(&gateway, door, era);
         let listed = agent.ask(&agent.request("1", "tools/list", ""));

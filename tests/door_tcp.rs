@@ -322,7 +322,10 @@ fn a_client_that_vanishes_takes_its_calls_along() {
         conversation.note("closed");
         Next::Close
     });
-    let gateway = Gateway::start(&[], upstream.address).ready();
+    // Longer than the test waits: it is not the time that ends a call.
+    let patient = "call_timeout_ms = 120000\n";
+    let policy = format!("[upstream.only]\nurl = \"http://{}/mcp\"\n{patient}", upstream.address);
+    let gateway = Gateway::with_policy(&[], &policy).ready();
     let mut peer = Peer::tcp(&gateway);
     peer.client.send(format!("{}\n{}\n", tool(1, "hold"), tool(2, "hold")).as_bytes());
     upstream.wait("the calls", |log| log.requests.len() == 2);
@@ -335,7 +338,7 @@ fn a_client_that_vanishes_takes_its_calls_along() {
 
     for kind in [Kind::Tcp, Kind::Ws] {
         let server = SocketServer::start(kind);
-        let gateway = before(&server);
+        let gateway = Gateway::with_policy(&[], &format!("{}{patient}", server.policy("only"))).ready();
         let mut other = Peer::tcp(&gateway);
         let mut peer = Peer::tcp(&gateway);
         peer.say(&tool(1, "hold"));
