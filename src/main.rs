@@ -26,6 +26,8 @@ enum Command {
     Check(cli::check::Args),
     /// Ask a running gateway how it is
     Health(cli::health::HealthArgs),
+    /// An MCP client for each door: takes the first steps, then commands
+    Client(cli::client::Args),
     /// The built-in sample MCP server, on standard input and output or listening
     SampleServer(cli::sample_server::Args),
 }
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Init(args) => cli::init::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
+        Command::Client(args) => cli::client::run(&args),
         Command::SampleServer(args) => cli::sample_server::run(&args),
     }
 }

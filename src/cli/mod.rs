@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub mod check;
+pub mod client;
 pub mod health;
 pub mod init;
 pub mod sample_server;
