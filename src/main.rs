@@ -30,6 +30,8 @@ enum Command {
     Audit(cli::audit::Args),
     /// Ask a running gateway how it is
     Health(cli::health::HealthArgs),
+    /// An MCP client for each door: takes the first steps, then commands
+    Client(cli::client::Args),
     /// The built-in sample MCP server, on standard input and output or listening
     SampleServer(cli::sample_server::Args),
 }
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Connections(args) => cli::connections::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
+        Command::Client(args) => cli::client::run(&args),
         Command::SampleServer(args) => cli::sample_server::run(&args),
     }
 }

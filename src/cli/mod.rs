@@ -3,6 +3,7 @@
 mod ask;
 pub mod audit;
 pub mod check;
+pub mod client;
 pub mod connections;
 pub mod health;
 pub mod init;

@@ -41,3 +41,4 @@ pub use tree::{
     Auth, Breaker, Browser, ClientAuth, DenialStyle, Doors, IoDriver, Log, LogFormat, LogLevel, Metrics, Origins,
     Profile, Rates, Records, SanitizeMode, Settings, Tls, TlsServer, TlsVersion, Vault, Webhooks,
 };
+pub(crate) use url::upstream_target;

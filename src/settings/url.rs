@@ -26,7 +26,7 @@ pub(super) fn http_target(url: &str) -> Result<HttpTarget, &'static str> {
 ///
 /// # Errors
 /// Says what is wrong with it, without repeating any part of it.
-pub(super) fn upstream_target(url: &str) -> Result<UpstreamTarget, &'static str> {
+pub(crate) fn upstream_target(url: &str) -> Result<UpstreamTarget, &'static str> {
     let (scheme, rest) = scheme(url)?;
     match scheme.as_str() {
         "http" | "https" => http_target(url).map(UpstreamTarget::Http),

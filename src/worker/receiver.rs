@@ -69,7 +69,9 @@ impl Receiver {
         let mut left_ms = timeout_ms;
         if !self.quiet || !self.buf.is_empty() {
             let wait_ms = if self.buf.is_empty() { left_ms.min(bounds::QUIET_MS) } else { left_ms };
-            match self.read_busy(deadline, open, wait_ms, || wait_ms == timeout_ms && is_busy()).await {
+            // Boxed: it is large, and a connection that is quiet must not hold it.
+            let busy = Box::pin(self.read_busy(deadline, open, wait_ms, || wait_ms == timeout_ms && is_busy()));
+            match busy.await {
                 Received::Expired if self.buf.is_empty() && left_ms > wait_ms => {
                     left_ms = left_ms.saturating_sub(wait_ms)
                 }

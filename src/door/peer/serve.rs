@@ -117,14 +117,15 @@ pub(crate) fn serve<W: Wire + 'static>(
         peer: peer.clone(),
         worker,
     };
-    monoio::spawn(served.run());
+    monoio::spawn(Box::new(served).run());
     peer
 }
 
 impl<W: Wire> Served<W> {
-    async fn run(mut self) {
+    /// Boxed, and its end boxed again, so that a task that waits for a quiet client is small.
+    async fn run(mut self: Box<Self>) {
         let end = self.receive().await;
-        self.finish(end).await;
+        Box::pin(self.finish(end)).await;
     }
 
     /// Takes messages up until one side has had enough.
@@ -164,7 +165,7 @@ impl<W: Wire> Served<W> {
     }
 
     /// Lets what is in flight be answered where the client can still take it, says the last word, and closes.
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self: Box<Self>, end: End) {
         let peer = self.peer.clone();
         self.wire.close();
         if matches!(end, End::Client | End::Drain) {

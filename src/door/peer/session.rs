@@ -7,8 +7,8 @@ use crate::rpc::Revision;
 
 /// The session of one connection.
 pub(super) struct PeerSession {
-    /// The upstreams' own session ids.
-    parts: Session,
+    /// The upstreams' own session ids, where they have any; most connections of many thousands have none.
+    parts: Option<Box<Session>>,
     /// The revision that `initialize` has agreed on.
     revision: Option<Revision>,
     /// Under which servers that are shared know this client.
@@ -24,7 +24,7 @@ impl PeerSession {
     /// No session, of nobody: a tag of its own keeps it apart from every principal and every other connection.
     pub(super) fn new() -> Self {
         let tag = getrandom::u64().unwrap_or(0);
-        Self { parts: Session::default(), revision: None, tag, initialized: false, listening: false, lost: false }
+        Self { parts: None, revision: None, tag, initialized: false, listening: false, lost: false }
     }
 
     /// Who the client is. A session that was opened before keeps the tag that it was opened under.
@@ -41,7 +41,7 @@ impl PeerSession {
 
     /// `initialize` has succeeded.
     pub(super) fn open(&mut self, parts: &[(u32, Vec<u8>)], revision: Revision) {
-        self.parts = Session::of(parts);
+        self.parts = (!parts.is_empty()).then(|| Box::new(Session::of(parts)));
         self.revision = Some(revision);
     }
 
@@ -57,7 +57,7 @@ impl PeerSession {
 
     /// The upstreams' own ids, where there is a session.
     pub(super) fn parts(&self) -> Option<&Session> {
-        self.is_open().then_some(&self.parts)
+        self.parts.as_deref()
     }
 
     /// The revision that messages without a version are of: what was agreed on, else what the standard assumes.
