@@ -282,7 +282,10 @@ impl Link {
         self.ended.set(true);
         let gone = self.pending.borrow_mut().take_all();
         self.links.in_flight.set(self.links.in_flight.get().saturating_sub(gone.len()));
-        self.outbox.end(&[]);
+        match self.links.target.transport {
+            SocketTransport::Lines => self.outbox.end(&[]),
+            SocketTransport::WebSocket => pump::Last::Left.say(&self.outbox),
+        }
         // The reading side ends when the server has closed its own; it is not waited for.
         self.outbox.cut_when_written();
     }
