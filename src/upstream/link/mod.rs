@@ -25,6 +25,8 @@ use crate::worker::Worker;
 use crate::worker::framing::{Framing, Keys};
 use crate::worker::outbox::Outbox;
 use pending::Pending;
+#[cfg(feature = "pass-through")]
+pub(crate) use pump::{Last, Opening, shake_hands, take_frames};
 
 /// What an owner knows its call by.
 pub(crate) type Ticket = u64;
