@@ -308,6 +308,37 @@ fn a_websocket_is_opened_with_the_policy_s_headers_and_kept_to_its_rules() {
     }
 }
 
+/// A client of the TCP door, which goes to a WebSocket without a broker in between: authenticated, and one message further. Its answer.
+fn say_directly(gateway: &Gateway, message: &str) -> (std::net::TcpStream, Value) {
+    let mut client = std::net::TcpStream::connect(gateway.tcp).unwrap();
+    writeln!(client, r#"{{"jsonrpc":"2.0","id":1,"method":"authenticate","params":{{"token":"{TOKEN}"}}}}"#).unwrap();
+    writeln!(client, "{message}").unwrap();
+    let mut answers = std::io::BufReader::new(client.try_clone().unwrap()).lines().map(Result::unwrap);
+    assert!(answers.next().unwrap().contains("\"authenticated\":true"));
+    (client, serde_json::from_str(&answers.next().unwrap()).unwrap())
+}
+
+fn body_of(request: &[u8]) -> &str {
+    std::str::from_utf8(request).unwrap().split_once("\r\n\r\n").unwrap().1
+}
+
+#[test]
+fn a_direct_websocket_ends_with_a_close_frame_whoever_ends_it() {
+    for (name, code) in [("binary", 1003), ("bye", 1001)] {
+        let server = SocketServer::start(Kind::Ws);
+        let gateway = gateway(&server, "");
+        let (_client, answer) = say_directly(&gateway, body_of(&tool(2, name, "")));
+        assert_eq!((answer["id"].as_u64(), answer["error"].is_object()), (Some(2), name == "binary"), "{answer}");
+        until("our Close", || server.heard().iter().any(|(_, one)| one["close"] == code));
+    }
+    let server = SocketServer::start(Kind::Ws);
+    let gateway = gateway(&server, "");
+    let (client, answer) = say_directly(&gateway, &initialize());
+    assert!(answer["result"]["serverInfo"].is_object(), "{answer}");
+    drop(client);
+    until("the owner's leave", || server.heard().iter().any(|(_, one)| one["close"] == 1000));
+}
+
 #[test]
 fn a_slow_server_hinders_no_other() {
     let (slow, quick) = (SocketServer::start(Kind::Tcp), SocketServer::start(Kind::Ws));

@@ -7,6 +7,8 @@
 pub(crate) mod decide;
 mod fan;
 pub(crate) mod http;
+#[cfg(feature = "pass-through")]
+mod pass_through;
 mod peer;
 mod proxied;
 mod pump;

@@ -5,41 +5,63 @@
 //! at the end, and how many control frames are borne, is decided here.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::rc::Rc;
-
-use monoio::net::TcpStream;
 
 use super::peer::{Arrived, End, Next, Peer, Wire, serve};
 use crate::bounds;
-use crate::guard::Principal;
-use crate::state::connections::ConnectionEntry;
 use crate::state::lifecycle::Door;
 use crate::wire::websocket::{CloseCode, Decoder, Event, Role, write};
 use crate::worker::Worker;
 use crate::worker::framing::Framing;
 
-/// Serves one client whose upgrade was answered. `received` is what has come behind its request.
-pub(super) fn arrive(
-    worker: &Rc<Worker>,
-    tcp: TcpStream,
-    address: SocketAddr,
-    received: Vec<u8>,
-    principal: Option<Principal>,
-    entry: ConnectionEntry,
-) {
+/// Serves one client whose upgrade was answered.
+pub(super) fn arrive(worker: &Rc<Worker>, arrived: Arrived) {
+    serve_frames(worker, JsonRpc, arrived);
+}
+
+/// Serves one client whose messages `taker` takes up.
+pub(super) fn serve_frames<T: Taker + 'static>(worker: &Rc<Worker>, taker: T, arrived: Arrived) {
     let max_message_bytes = worker.limits.get().max_message_bytes;
     let frames = Frames {
+        taker,
         decoder: Decoder::new(Role::Server, max_message_bytes),
         last: None,
         control: Control { since_ms: 0, frames: 0 },
     };
-    let arrived = Arrived { tcp, address, received, principal, entry };
     serve(worker.clone(), Door::Ws, Framing::WebSocketServer, frames, arrived);
 }
 
+/// What becomes of a client's messages.
+pub(super) trait Taker {
+    /// The client's connection stands; called whenever bytes may have come.
+    fn look(&mut self, _peer: &Rc<Peer>) {}
+
+    /// Takes up a text message.
+    async fn text(&mut self, peer: &Rc<Peer>, message: &[u8], now_ns: u64) -> Next;
+
+    /// Takes up a binary message. `false`: there are none here.
+    async fn binary(&mut self, _peer: &Rc<Peer>, _message: &[u8]) -> bool {
+        false
+    }
+
+    /// The client has closed, or is to be closed, with this code; waits for what is to be said before. `false`: our Close is out already.
+    async fn last(&mut self, _code: Option<CloseCode>) -> bool {
+        true
+    }
+}
+
+/// The door's own: a text message is a JSON-RPC message.
+struct JsonRpc;
+
+impl Taker for JsonRpc {
+    async fn text(&mut self, peer: &Rc<Peer>, message: &[u8], now_ns: u64) -> Next {
+        peer.handle(message, now_ns).await
+    }
+}
+
 /// Messages as frames.
-struct Frames {
+struct Frames<T> {
+    taker: T,
     decoder: Decoder,
     /// The Close frame to be sent, where the frames themselves decide it.
     last: Option<(Option<CloseCode>, Cow<'static, str>)>,
@@ -63,7 +85,7 @@ impl Control {
     }
 }
 
-impl Frames {
+impl<T: Taker> Frames<T> {
     fn close(&mut self, code: CloseCode, reason: &'static str) -> End {
         self.last = Some((Some(code), reason.into()));
         End::Close
@@ -73,22 +95,22 @@ impl Frames {
         peer.note_invalid(rule, format_args!("{reason}"));
         self.close(code, reason)
     }
-}
 
-impl Wire for Frames {
-    // An end without a Close frame is an abnormal closure (RFC 6455 §7.1.5).
-    const MAY_READ_ON: bool = false;
-
-    async fn take(&mut self, peer: &Rc<Peer>, buf: &mut Vec<u8>, now_ns: u64) -> Result<(), End> {
+    /// Takes up every event that is whole.
+    async fn take_events(&mut self, peer: &Rc<Peer>, buf: &mut Vec<u8>, now_ns: u64) -> Result<(), End> {
         loop {
             match self.decoder.next_event(buf) {
                 Ok(None) => return Ok(()),
                 Ok(Some(Event::Text(span))) => {
-                    if peer.handle(span.of(buf), now_ns).await == Next::Close {
+                    if self.taker.text(peer, span.of(buf), now_ns).await == Next::Close {
                         return Err(self.close(CloseCode::POLICY_VIOLATION, "Authentication failed"));
                     }
                 }
-                Ok(Some(Event::Binary(_))) => {
+                Ok(Some(Event::Binary(span))) => {
+                    if self.taker.binary(peer, span.of(buf)).await {
+                        peer.ready_for_more().await;
+                        continue;
+                    }
                     let reason = "Binary messages are not supported";
                     return Err(self.refuse(peer, CloseCode::UNSUPPORTED_DATA, "websocket", reason));
                 }
@@ -120,6 +142,23 @@ impl Wire for Frames {
             }
             peer.ready_for_more().await;
         }
+    }
+}
+
+impl<T: Taker> Wire for Frames<T> {
+    // An end without a Close frame is an abnormal closure (RFC 6455 §7.1.5).
+    const MAY_READ_ON: bool = false;
+
+    async fn take(&mut self, peer: &Rc<Peer>, buf: &mut Vec<u8>, now_ns: u64) -> Result<(), End> {
+        self.taker.look(peer);
+        let end = self.take_events(peer, buf, now_ns).await;
+        if end.is_err()
+            && let Some((code, _)) = &self.last
+            && !self.taker.last(*code).await
+        {
+            self.last = None;
+        }
+        end
     }
 
     fn is_inside_message(&self, buf: &[u8]) -> bool {

@@ -82,6 +82,14 @@ impl Keys {
         Self { drawn: Box::default(), at: 0 }
     }
 
+    /// A key for one frame, where frames are few.
+    pub(crate) fn one() -> MaskingKey {
+        let mut key = [0; 4];
+        // Without random bytes the upstream is still spoken to, as below.
+        let _ = getrandom::fill(&mut key);
+        key
+    }
+
     /// A key that was not used before.
     pub(crate) fn next(&mut self) -> MaskingKey {
         if self.at >= self.drawn.len() {

@@ -144,12 +144,6 @@ impl Outbox {
         }
     }
 
-    /// Queues bytes that are framed already, behind which nothing is queued any more; both sides end when they are out.
-    pub(crate) fn say_last(self: &Rc<Self>, last: &[u8]) {
-        self.end(last);
-        self.cut_when_written();
-    }
-
     /// Ends both sides once everything queued is out, or cannot be.
     pub(crate) fn cut_when_written(self: &Rc<Self>) {
         let outbox = self.clone();
@@ -162,8 +156,10 @@ impl Outbox {
     /// Ends both sides at once.
     pub(crate) fn cut(&self) {
         self.state.set(State::Ended);
-        if self.fd.get() >= 0 {
-            socket::shutdown(self.fd.get(), Half::Both);
+        // Once: when both halves are gone, the number may be another connection's.
+        let fd = self.fd.replace(-1);
+        if fd >= 0 {
+            socket::shutdown(fd, Half::Both);
         }
         self.wake();
     }
@@ -274,7 +270,9 @@ async fn write(outbox: Rc<Outbox>) {
     match outbox.state.get() {
         State::Ending | State::Ended => {
             outbox.state.set(State::Ended);
-            socket::shutdown(outbox.fd.get(), Half::Write);
+            if outbox.fd.get() >= 0 {
+                socket::shutdown(outbox.fd.get(), Half::Write);
+            }
         }
         State::Writing | State::Quiet | State::Held => {
             *outbox.half.borrow_mut() = Some(half);

@@ -6,7 +6,8 @@
 Clients: npm `@modelcontextprotocol/sdk` (v1) and `@modelcontextprotocol/client` (v2), PyPI `mcp`, crate `rmcp`. Servers: npm
 `@modelcontextprotocol/server-everything` over stdio and Streamable HTTP, PyPI `mcp-server-time` over stdio, and the conformance
 fixture over both. The gateway asks for a token, so each client sends one. Then a crowd of clients shares one stdio server, a
-client is killed in the middle of a call, and clients without the token are refused.
+client is killed in the middle of a call, and clients without the token are refused. The clients of the WebSocket and TCP doors
+(doors.py) follow: `websockets`, `ws`, a page in headless Chromium, `nc`.
 
 Everything is installed below the cache folder, pinned. Prints one table; exit status 1 when any step of any run failed, 2 when
 something could not be installed or started.
@@ -26,6 +27,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "support"))
 
+import doors
 import stack
 from stack import FIXTURE, ROOT, TOKEN, Gateway, NotAvailable, Stack
 
@@ -40,6 +42,7 @@ SERVERS = {
     "time-stdio": LEGACY_AND_MODERN,
     "fixture-stdio": LEGACY_AND_MODERN,
     "fixture-http": LEGACY_AND_MODERN,
+    "sample": (),
 }
 RUN_SECONDS = 120
 
@@ -60,6 +63,11 @@ crate. Servers: `everything` is `@modelcontextprotocol/server-everything`, `time
 The steps of a run are in the clients' files: connect, list and call tools, 50 calls at once, progress, cancellation, resources,
 prompts, completion, sampling, roots, elicitation, logs, subscriptions, resumption, as far as client and server have them.
 
+The last rows are the WebSocket and TCP doors, in front of the built-in sample server: `websockets` is the PyPI package, `ws` the npm
+package, `chromium` a page in headless Chromium, `nc` netcat. They show their token in the `Authorization` of the upgrade (`header`), in
+a subprotocol, as pages must, or in the first message. A page from an origin that is not allowed does not get in, whatever its token;
+of such refusals the audit trail is looked at as well. Chromium and nc are the system's (Debian: `chromium`, `netcat-openbsd`).
+
 """
 
 
@@ -73,10 +81,11 @@ class Run:
     seconds: float = 0.0
     passed: int = 0
     failed: list[str] = field(default_factory=list)
+    skipped: str = ""
 
     def row(self) -> str:
         steps = f"{self.passed}/{self.passed + len(self.failed)}"
-        failed = "; ".join(self.failed).replace("|", "\\|").replace("\n", " ")
+        failed = "; ".join(self.failed).replace("|", "\\|").replace("\n", " ") or self.skipped
         return f"| {self.client} | {self.server} | {self.mode} | {steps} | {failed} |"
 
 
@@ -107,6 +116,8 @@ class Tools:
             case "everything-stdio":
                 script = self.modules / "@modelcontextprotocol" / "server-everything" / "dist" / "index.js"
                 return ["--", "node", str(script), "stdio"]
+            case "sample":
+                return []
             case "time-stdio":
                 return ["--", str(self.python), "-m", "mcp_server_time"]
             case _:
@@ -117,8 +128,8 @@ class Tools:
 def install(cache: Path, clients: list[str]) -> Tools:
     with stack.heading("npm packages"):
         modules = stack.npm(cache, HERE)
-        copy = modules.parent / "npm_client.mjs"
-        copy.write_bytes((HERE / "npm_client.mjs").read_bytes())
+        for script in ("npm_client.mjs", *doors.SCRIPTS):
+            (modules.parent / script).write_bytes((HERE / script).read_bytes())
     with stack.heading("Python packages"):
         python = stack.venv(cache, HERE)
     target = cache / "rmcp"
@@ -150,19 +161,23 @@ def take_steps(run: Run, output: str) -> None:
         run.failed.append(f"ended after {last or 'nothing'}")
 
 
-def probe(tools: Tools, gateway: Gateway, client: str, server: str, mode: str) -> Run:
-    run = Run(client, server, mode)
+def start(run: Run, command: list[str]) -> None:
+    """Starts a client and takes its steps."""
     began = time.monotonic()
-    command = tools.command(client, gateway.url, TOKEN, server, mode)
     try:
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=RUN_SECONDS)
         take_steps(run, done.stdout)
         if run.failed and done.stderr.strip():
-            print(f"{client} {server} {mode}: {done.stderr.strip()[-1500:]}", file=sys.stderr)
+            print(f"{run.client} {run.server} {run.mode}: {done.stderr.strip()[-1500:]}", file=sys.stderr)
     except subprocess.TimeoutExpired as expired:
         take_steps(run, (expired.stdout or b"").decode(errors="replace"))
         run.failed.append(f"not done after {RUN_SECONDS} s")
     run.seconds = time.monotonic() - began
+
+
+def probe(tools: Tools, gateway: Gateway, client: str, server: str, mode: str) -> Run:
+    run = Run(client, server, mode)
+    start(run, tools.command(client, gateway.url, TOKEN, server, mode))
     return run
 
 
@@ -220,6 +235,37 @@ def killed(tools: Tools, gateway: Gateway) -> Run:
     return run
 
 
+def through_doors(tools: Tools, gateway: Gateway) -> list[Run]:
+    """The clients of the WebSocket and TCP doors."""
+    runs = []
+    for case in doors.cases(tools.modules, tools.python, gateway):
+        run = Run(case.client, "sample", case.mode)
+        runs.append(run)
+        if case.command is None:
+            missing(run)
+            continue
+        before = doors.recorded(gateway, case.refused_as) if case.refused_as else 0
+        start(run, case.command)
+        if case.refused_as:
+            told = run.passed == 0 and len(run.failed) == 1 and run.failed[0].startswith("connect: not let in")
+            refused = told and doors.is_recorded_again(gateway, case.refused_as, before)
+            run.passed, run.failed = (2, []) if refused else (run.passed, [f"not refused as {case.refused_as}: {run.failed}"])
+    for mode, token in {"message": TOKEN, "refused": doors.WRONG}.items():
+        run = Run("nc", "sample", mode)
+        runs.append(run)
+        steps = doors.nc(gateway, token, refused=mode == "refused")
+        if steps is None:
+            missing(run)
+        else:
+            take_steps(run, "\n".join(json.dumps(step) for step in steps))
+    return runs
+
+
+def missing(run: Run) -> None:
+    """A client of the system that is not there is passed over, visibly."""
+    run.skipped = f"SKIPPED: {run.client} is not installed"
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cache", type=Path, default=ROOT / "target" / "clients", help="where packages are kept (default: target/clients)")
@@ -243,7 +289,9 @@ def main() -> int:
         tools = install(options.cache, clients)
         for server in servers:
             with stack.heading(server), Stack() as running:
-                gateway = running.gateway(options.ringwall, tools.upstream(running, server))
+                gateway = running.gateway(options.ringwall, tools.upstream(running, server), TCP_AUTH_TOKEN=TOKEN)
+                if server == "sample":
+                    runs += through_doors(tools, gateway)
                 for client in clients:
                     for mode in CLIENTS[client]:
                         if mode in SERVERS[server]:

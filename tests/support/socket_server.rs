@@ -375,10 +375,11 @@ fn converse(kind: Kind, stream: impl Read + Write, state: &State) {
             (Some("tools/call"), Some("die")) => return,
             (Some("tools/call"), Some("bye")) => {
                 wire.say(&done(id, "bye"));
-                if wire.is_websocket {
-                    wire.frame(8, &1001_u16.to_be_bytes());
+                if !wire.is_websocket {
+                    return;
                 }
-                return;
+                // The client's Close is heard above.
+                wire.frame(8, &1001_u16.to_be_bytes());
             }
             (None, _) if message["id"] == "server-1" => {
                 let text = message["result"]["model"].as_str().unwrap_or_default().to_owned();

@@ -34,16 +34,17 @@ class NotAvailable(Exception):
 # --- packages ------------------------------------------------------------------------------------------------------------------
 
 
-def _run(command: list[str], cwd: Path) -> None:
+def run(command: list[str], cwd: Path, env: dict[str, str] | None = None) -> None:
+    """Runs a command of an installation."""
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=INSTALL_SECONDS)
+        done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=INSTALL_SECONDS)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise NotAvailable(f"{command[0]}: {error}") from error
     if done.returncode != 0:
         raise NotAvailable(f"{' '.join(command)}\n{(done.stderr or done.stdout).strip()[-1500:]}")
 
 
-def _fresh(folder: Path, inputs: list[Path]) -> str | None:
+def fresh(folder: Path, inputs: list[Path]) -> str | None:
     """None if `folder` was made from just these files; otherwise the stamp to write when it has been made anew."""
     digest = hashlib.sha256()
     for path in inputs:
@@ -61,11 +62,11 @@ def npm(cache: Path, source: Path) -> Path:
     """The node_modules of `source`'s package.json and package-lock.json, installed below `cache`."""
     folder = cache / f"npm-{source.name}"
     inputs = [source / "package.json", source / "package-lock.json"]
-    stamp = _fresh(folder, inputs)
+    stamp = fresh(folder, inputs)
     if stamp is not None:
         for path in inputs:
             shutil.copy(path, folder)
-        _run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
+        run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], folder)
         (folder / "stamp").write_text(stamp)
     return folder / "node_modules"
 
@@ -74,10 +75,10 @@ def venv(cache: Path, source: Path) -> Path:
     """A Python with `source`/requirements.txt, installed below `cache`."""
     folder = cache / f"venv-{source.name}"
     inputs = [source / "requirements.txt", FIXTURE.parent / "requirements.txt"]
-    stamp = _fresh(folder, inputs)
+    stamp = fresh(folder, inputs)
     if stamp is not None:
-        _run([sys.executable, "-m", "venv", str(folder)], ROOT)
-        _run([str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(inputs[0])], ROOT)
+        run([sys.executable, "-m", "venv", str(folder)], ROOT)
+        run([str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(inputs[0])], ROOT)
         (folder / "stamp").write_text(stamp)
     return folder / "bin" / "python"
 

@@ -31,6 +31,9 @@ pub(super) enum Route {
     Events,
     /// `POST /messages`: a message of such a client.
     Message,
+    /// `GET /pass-through/…`: a WebSocket without MCP, see `door/pass_through.rs`.
+    #[cfg(feature = "pass-through")]
+    PassThrough,
     /// Something that the gateway answers by itself.
     Page(Page),
 }
@@ -96,6 +99,14 @@ impl Connection {
         }
         if route == (Route::WebSocket { known: true }) {
             return self.gate_upgrade(&snapshot.authenticator, head, buf);
+        }
+        #[cfg(feature = "pass-through")]
+        if route == Route::PassThrough {
+            return match self.gate_upgrade(&snapshot.authenticator, head, buf)? {
+                // Nobody listens for a first message that tells.
+                (Route::WebSocket { known: false }, _) => Err(Early::Denied(Denial::MissingToken)),
+                (_, principal) => Ok((route, principal)),
+            };
         }
         let (authenticator, authorization) = (&snapshot.authenticator, value(known.authorization));
         let principal = if route == Route::Events && snapshot.settings.doors.sse_query_token {
@@ -232,6 +243,8 @@ fn route(head: &RequestHead, buf: &[u8]) -> Result<Route, Early> {
             Method::Post => Ok(Route::Message),
             _ => Err(Early::MethodNotAllowed("POST")),
         },
+        #[cfg(feature = "pass-through")]
+        path if crate::door::pass_through::serves(path) => Ok(Route::PassThrough),
         b"/health" => page(Page::Health),
         b"/health/ready" => page(Page::Ready),
         b"/.well-known/oauth-protected-resource" | b"/.well-known/oauth-protected-resource/mcp" => {

@@ -164,7 +164,14 @@ impl Connection {
             let known = request.route.tells_principal().then(|| request.principal.clone());
             let end = request.end;
             let keep_alive = request.keep_alive;
+            #[cfg(feature = "pass-through")]
+            let beyond = (request.route == Route::PassThrough).then(|| self.target_beyond(&request));
             let flow = self.serve(request).await;
+            #[cfg(feature = "pass-through")]
+            if let Some(beyond) = beyond.filter(|_| flow == Flow::Switch) {
+                self.at = end.min(self.input.len());
+                return self.switch_beyond(beyond, known);
+            }
             self.at = end.min(self.input.len());
             match flow {
                 Flow::Next if keep_alive && !self.is_ending() => {}
@@ -209,6 +216,8 @@ impl Connection {
             Route::Message => self.posted(request).await,
             // It has become a stream.
             Route::Events => Flow::Close,
+            #[cfg(feature = "pass-through")]
+            Route::PassThrough => self.upgrade(request).await,
             Route::Page(page) => {
                 self.page(page, &request);
                 if request.is_head {

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use super::answer::{self, Fields};
 use super::{Connection, Flow, Request};
-use crate::guard::Denial;
+use crate::door::peer::Arrived;
+use crate::guard::{Denial, Principal};
 use crate::state::lifecycle::Door;
 use crate::wire::websocket::handshake::server;
 
@@ -44,7 +45,15 @@ impl Connection {
     }
 
     /// Hands the connection to the WebSocket door, with what has come behind the request.
-    pub(super) fn switch(self, principal: Option<crate::guard::Principal>) {
+    pub(super) fn switch(self, principal: Option<Principal>) {
+        let worker = self.worker.clone();
+        if let Some(arrived) = self.leave_http(principal) {
+            crate::door::ws::arrive(&worker, arrived);
+        }
+    }
+
+    /// Ends what the HTTP door holds of the connection.
+    fn leave_http(self, principal: Option<Principal>) -> Option<Arrived> {
         let Self { deadline, open, stream, mut input, at, worker, peer, client, entry, .. } = self;
         // Both let go of the socket before the new door takes hold of it.
         drop((deadline, open));
@@ -54,10 +63,27 @@ impl Connection {
         }
         worker.metrics.door(Door::Http).connections_closed.inc();
         worker.metrics.door(Door::Ws).connections_accepted.inc();
-        if let Some(tcp) = stream.into_plain() {
-            // From here on the connection is that client's alone.
-            let client = SocketAddr::new(client, peer.port());
-            crate::door::ws::arrive(&worker, tcp, client, input, principal, entry);
+        let tcp = stream.into_plain()?;
+        // From here on the connection is that client's alone.
+        let address = SocketAddr::new(client, peer.port());
+        Some(Arrived { tcp, address, received: input, principal, entry })
+    }
+}
+
+#[cfg(feature = "pass-through")]
+impl Connection {
+    /// Path and query of a request on the pass-through route.
+    pub(super) fn target_beyond(&self, request: &Request) -> String {
+        let head = self.input.get(request.head.clone()).unwrap_or_default();
+        let target = head.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+        String::from_utf8_lossy(target).into_owned()
+    }
+
+    /// Hands the connection to the pass-through route.
+    pub(super) fn switch_beyond(self, target: String, principal: Option<Principal>) {
+        let worker = self.worker.clone();
+        if let Some(arrived) = self.leave_http(principal) {
+            crate::door::pass_through::arrive(&worker, arrived, &target);
         }
     }
 }

@@ -25,6 +25,8 @@ use crate::worker::Worker;
 use crate::worker::framing::{Framing, Keys};
 use crate::worker::outbox::Outbox;
 use pending::Pending;
+#[cfg(feature = "pass-through")]
+pub(crate) use pump::{Last, Opening, shake_hands, take_frames};
 
 /// What an owner knows its call by.
 pub(crate) type Ticket = u64;
@@ -282,7 +284,10 @@ impl Link {
         self.ended.set(true);
         let gone = self.pending.borrow_mut().take_all();
         self.links.in_flight.set(self.links.in_flight.get().saturating_sub(gone.len()));
-        self.outbox.end(&[]);
+        match self.links.target.transport {
+            SocketTransport::Lines => self.outbox.end(&[]),
+            SocketTransport::WebSocket => pump::Last::Left.say(&self.outbox),
+        }
         // The reading side ends when the server has closed its own; it is not waited for.
         self.outbox.cut_when_written();
     }

@@ -15,8 +15,10 @@ use crate::settings::policy::SocketTransport;
 use crate::wire::http1::Progress;
 use crate::wire::lines::LineSplitter;
 use crate::wire::websocket::handshake::client::Ask;
-use crate::wire::websocket::{Decoder, Event, Role, write};
+use crate::wire::websocket::{CloseCode, Decoder, Event, Fault, Opcode, Role, write};
 use crate::worker::Worker;
+use crate::worker::framing::Keys;
+use crate::worker::outbox::Outbox;
 use crate::worker::receiver::{Received, Receiver};
 use crate::worker::timers::OnExpiry;
 
@@ -34,7 +36,14 @@ pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
             link.open.set(true);
             link.heard_ms.set(worker.timers.now_ms());
             link.outbox.open(fd, write);
-            receive(&worker, &link, Receiver::new(read, fd, received)).await;
+            // It lives until the link has ended: the outbox shuts the socket down by its number.
+            let mut receiver = Receiver::new(read, fd, received);
+            receive(&worker, &link, &mut receiver).await;
+            if link.outbox.has_ended() {
+                // Its last word goes out first.
+                std::future::poll_fn(|cx| link.outbox.poll_written(cx.waker())).await;
+            }
+            return end(&link);
         }
         Err(error) => {
             worker.metrics.upstream_errors.inc();
@@ -74,7 +83,16 @@ async fn connect(worker: &Rc<Worker>, link: &Link) -> io::Result<(TcpStream, Vec
                 worker.metrics.upstream_connects.inc();
                 return match links.target.transport {
                     SocketTransport::Lines => Ok((tcp, Vec::new())),
-                    SocketTransport::WebSocket => shake_hands(worker, link, tcp).await,
+                    SocketTransport::WebSocket => {
+                        let opening = Opening {
+                            authority: &links.target.authority,
+                            path_and_query: &links.target.path_and_query,
+                            subprotocol: Some("mcp"),
+                            extra_lines: &links.extra_lines,
+                            timeout_ms: links.connect_timeout_ms,
+                        };
+                        shake_hands(worker, &opening, tcp).await
+                    }
                 };
             }
             Err(error) => last = error,
@@ -83,20 +101,32 @@ async fn connect(worker: &Rc<Worker>, link: &Link) -> io::Result<(TcpStream, Vec
     Err(last)
 }
 
+/// What is asked for in an opening handshake.
+pub(crate) struct Opening<'a> {
+    pub(crate) authority: &'a str,
+    pub(crate) path_and_query: &'a str,
+    pub(crate) subprotocol: Option<&'a str>,
+    pub(crate) extra_lines: &'a [u8],
+    pub(crate) timeout_ms: u64,
+}
+
 /// The opening handshake of a WebSocket (RFC 6455 §4.1).
-async fn shake_hands(worker: &Rc<Worker>, link: &Link, mut tcp: TcpStream) -> io::Result<(TcpStream, Vec<u8>)> {
-    let target = &link.links.target;
+pub(crate) async fn shake_hands(
+    worker: &Rc<Worker>,
+    opening: &Opening<'_>,
+    mut tcp: TcpStream,
+) -> io::Result<(TcpStream, Vec<u8>)> {
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     let ask = Ask {
-        authority: target.authority.as_bytes(),
-        target: target.path_and_query.as_bytes(),
+        authority: opening.authority.as_bytes(),
+        target: opening.path_and_query.as_bytes(),
         nonce,
-        subprotocol: Some("mcp"),
-        extra_lines: &link.links.extra_lines,
+        subprotocol: opening.subprotocol,
+        extra_lines: opening.extra_lines,
     };
     let deadline = worker.timers.deadline(tcp.as_raw_fd());
-    deadline.set(link.links.connect_timeout_ms, OnExpiry::Cut);
+    deadline.set(opening.timeout_ms, OnExpiry::Cut);
     let mut request = Vec::with_capacity(512);
     ask.write(&mut request);
     tcp.write_all(request).await.0?;
@@ -128,7 +158,7 @@ enum Cutter {
     WebSocket(Decoder),
 }
 
-async fn receive(worker: &Rc<Worker>, link: &Rc<Link>, mut receiver: Receiver) {
+async fn receive(worker: &Rc<Worker>, link: &Rc<Link>, receiver: &mut Receiver) {
     let deadline = worker.timers.deadline(receiver.fd());
     let mut cutter = match link.links.target.transport {
         SocketTransport::Lines => Cutter::Lines(LineSplitter::new(link.links.max_message_bytes as usize)),
@@ -176,45 +206,84 @@ fn take(worker: &Rc<Worker>, link: &Rc<Link>, cutter: &mut Cutter, buf: &mut Vec
             buf.drain(..at.min(buf.len()));
             goes_on
         }
-        Cutter::WebSocket(decoder) => loop {
-            match decoder.next_event(buf) {
-                Ok(None) => return true,
-                Ok(Some(Event::Text(span))) => hand_over(worker, link, span.of(buf), now_ns),
-                Ok(Some(Event::Ping(span))) => {
-                    let mut frame = Vec::new();
-                    write::pong(&mut frame, span.of(buf), Some(link.key()));
-                    link.outbox.raw(&frame);
+        Cutter::WebSocket(decoder) => {
+            let hand_text_over = |opcode, raw: &[u8]| {
+                let is_text = opcode == Opcode::Text;
+                if is_text {
+                    hand_over(worker, link, raw, now_ns);
                 }
-                Ok(Some(Event::Pong(_))) => {}
-                Ok(Some(Event::Binary(_))) => return link.close(write_code(1003), ""),
-                Ok(Some(Event::Close { code, .. })) => return link.close(code, ""),
-                Err(fault) => {
-                    tracing::warn!(upstream = link.links.index, %fault, "the upstream breaks the WebSocket protocol");
-                    return link.close(Some(fault.close_code()), "");
-                }
+                is_text
+            };
+            let Err(last) = take_frames(decoder, buf, &link.outbox, hand_text_over) else { return true };
+            if let Last::Broken(fault) = last {
+                tracing::warn!(upstream = link.links.index, %fault, "the upstream breaks the WebSocket protocol");
             }
-        },
+            last.say(&link.outbox);
+            false
+        }
     }
 }
 
-fn write_code(number: u16) -> Option<crate::wire::websocket::CloseCode> {
-    crate::wire::websocket::CloseCode::new(number)
+/// What a WebSocket to an upstream ends with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Last {
+    /// The upstream closes; it is answered with its own code (RFC 6455 §5.5.1).
+    Closed(Option<CloseCode>),
+    /// The upstream breaks the protocol.
+    Broken(Fault),
+    /// The upstream sent what is not taken.
+    Refused,
+    /// Nobody is left to speak for.
+    Left,
 }
 
-impl Link {
-    fn key(&self) -> [u8; 4] {
-        let mut key = [0; 4];
-        // Without random bytes the upstream is still spoken to; masking protects against scripts, of which we are none.
-        let _ = getrandom::fill(&mut key);
-        key
+impl Last {
+    /// The code of our Close.
+    pub(crate) fn code(self) -> Option<CloseCode> {
+        match self {
+            Self::Closed(code) => code,
+            Self::Broken(fault) => Some(fault.close_code()),
+            Self::Refused => Some(CloseCode::UNSUPPORTED_DATA),
+            Self::Left => Some(CloseCode::NORMAL),
+        }
     }
 
-    /// Says a WebSocket's last word. Always `false`.
-    fn close(&self, code: Option<crate::wire::websocket::CloseCode>, reason: &str) -> bool {
+    /// Sends our Close behind all that is queued, and nothing behind it.
+    pub(crate) fn say(self, outbox: &Rc<Outbox>) {
         let mut frame = Vec::new();
-        write::close(&mut frame, code, reason, Some(self.key()));
-        self.outbox.say_last(&frame);
-        false
+        write::close(&mut frame, self.code(), "", Some(Keys::one()));
+        outbox.end(&frame);
+    }
+}
+
+/// Hands over every message that is whole, and answers pings. `message` says whether it takes such.
+///
+/// # Errors
+/// What the connection ends with; it is the caller's to say.
+pub(crate) fn take_frames(
+    decoder: &mut Decoder,
+    buf: &mut Vec<u8>,
+    outbox: &Rc<Outbox>,
+    mut message: impl FnMut(Opcode, &[u8]) -> bool,
+) -> Result<(), Last> {
+    loop {
+        let taken = match decoder.next_event(buf) {
+            Ok(None) => return Ok(()),
+            Ok(Some(Event::Text(span))) => message(Opcode::Text, span.of(buf)),
+            Ok(Some(Event::Binary(span))) => message(Opcode::Binary, span.of(buf)),
+            Ok(Some(Event::Ping(span))) => {
+                let mut frame = Vec::new();
+                write::pong(&mut frame, span.of(buf), Some(Keys::one()));
+                outbox.raw(&frame);
+                true
+            }
+            Ok(Some(Event::Pong(_))) => true,
+            Ok(Some(Event::Close { code, .. })) => return Err(Last::Closed(code)),
+            Err(fault) => return Err(Last::Broken(fault)),
+        };
+        if !taken {
+            return Err(Last::Refused);
+        }
     }
 }
 
