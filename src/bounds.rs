@@ -7,6 +7,9 @@
 /// connections hold 80 MiB.
 pub const READ_BUFFER_BYTES: usize = 8 * 1024;
 
+/// What a connection that carries messages reads at first: most calls fit. It doubles, up to [`STREAM_BUFFER_BYTES`], while reads fill it.
+pub const FIRST_READ_BYTES: usize = 1024;
+
 /// A connection that has received nothing for this long gives its read buffer back.
 pub const QUIET_MS: u64 = 1_000;
 

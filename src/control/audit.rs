@@ -33,7 +33,7 @@ pub const COLLECT: Duration = Duration::from_millis(5);
 /// Formatted lines that may wait in memory while the disk refuses, bytes.
 pub const MAX_PENDING: usize = 8 << 20;
 /// Largest group written and synced at once, bytes.
-const MAX_GROUP: usize = 1 << 20;
+const MAX_GROUP: usize = 4 << 20;
 /// Pause between attempts while the disk refuses.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long the writer sleeps at most; it is woken for events.
@@ -216,6 +216,9 @@ impl Writer {
             }
             if stopping && !written {
                 return Err(Unwritten(self.pending.len()));
+            }
+            for queue in &self.shared.queues {
+                queue.wake_waiting();
             }
             match drained {
                 _ if !written => thread::park_timeout(RETRY),

@@ -27,7 +27,7 @@ use crate::wire::websocket::{CloseCode, Decoder, Opcode, Role, write};
 use crate::worker::Worker;
 use crate::worker::framing::{Framing, Keys};
 use crate::worker::outbox::Outbox;
-use crate::worker::receiver::{Received, Receiver};
+use crate::worker::receiver::{Observer, Received, Receiver, Watch};
 use crate::worker::timers::OnExpiry;
 
 const PREFIX: &str = "/pass-through";
@@ -171,6 +171,13 @@ struct Leg {
     waiting: RefCell<Vec<Waker>>,
 }
 
+impl Observer for Leg {
+    /// A client that has gone is waited for no longer than for its last answers.
+    fn is_busy(&self) -> bool {
+        self.client_last.get().is_none()
+    }
+}
+
 impl Leg {
     /// The client has closed, or has gone. This side is asked to close, and may still say what it had to say.
     fn client_ends(&self, last: Option<Option<CloseCode>>) {
@@ -233,11 +240,10 @@ impl Leg {
                 return Some(last);
             }
             poll_fn(|cx| client.poll_room(cx.waker())).await;
-            // A client that has gone is waited for no longer than for its last answers.
-            let has_client = || self.client_last.get().is_none();
-            match receiver.more(&deadline, None, END_MS, has_client).await {
+            let watch = Watch { deadline: &deadline, open: None, observer: self };
+            match receiver.more(&watch, END_MS).await {
                 Received::Bytes(_) => {}
-                Received::End | Received::Expired | Received::Draining => return None,
+                Received::End | Received::Broken | Received::Expired | Received::Draining => return None,
             }
         }
     }

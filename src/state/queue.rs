@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::task::{Poll, Waker};
 use std::thread::Thread;
 
 use arc_swap::ArcSwapOption;
@@ -71,7 +72,12 @@ pub struct EventQueue {
     /// keep calls from being recorded, and so from being made.
     kept_for_reservations: usize,
     bell: Arc<Bell>,
+    /// Of those who wait for room.
+    waiting: ArrayQueue<Waker>,
 }
+
+/// Wakers that a queue keeps; who finds no place does not wait.
+const MAX_WAITING: usize = 1024;
 
 impl EventQueue {
     /// A queue of [`QUEUE_CAPACITY`] events whose pushes ring `bell`; a quarter is kept for reservations.
@@ -89,6 +95,7 @@ impl EventQueue {
             refused: AtomicU64::new(0),
             kept_for_reservations: 0,
             bell,
+            waiting: ArrayQueue::new(MAX_WAITING),
         }
     }
 
@@ -109,6 +116,30 @@ impl EventQueue {
     pub fn reserve(self: &Arc<Self>) -> Result<Reservation, QueueFull> {
         self.take_room(self.ring.capacity())?;
         Ok(Reservation { queue: Some(Arc::clone(self)) })
+    }
+
+    /// Ready while there is room to spare. For who can wait before it begins what it would have to record: a burst is then slowed down to what
+    /// the writer writes, rather than refused. Woken by [`EventQueue::wake_waiting`]. Safe to drop.
+    pub fn poll_spare(&self, waker: &Waker) -> Poll<()> {
+        if !self.is_crowded() || self.waiting.push(waker.clone()).is_err() {
+            return Poll::Ready(());
+        }
+        // The writer makes room and then looks for who waits; we say that we wait and then look for room. One of the two sees the other.
+        fence(Ordering::SeqCst);
+        if self.is_crowded() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Wakes those who wait for room; for the writer once it has taken events out, and for who knows that it will not.
+    pub fn wake_waiting(&self) {
+        fence(Ordering::SeqCst);
+        while let Some(waker) = self.waiting.pop() {
+            waker.wake();
+        }
+    }
+
+    /// Whether less than a quarter of the room is left.
+    fn is_crowded(&self) -> bool {
+        self.taken.load(Ordering::SeqCst) > self.ring.capacity() / 4 * 3
     }
 
     /// Takes the oldest event out; for the writer.

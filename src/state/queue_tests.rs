@@ -70,3 +70,31 @@ fn nothing_is_lost_or_doubled_between_threads() {
     assert_eq!(sum, each * (each - 1));
     assert!(queue.is_empty());
 }
+
+#[test]
+fn who_waits_for_room_is_woken_when_there_is_some() {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let queue = EventQueue::with_capacity(8, Arc::default());
+    let count = Arc::new(Count(AtomicUsize::new(0)));
+    let waker = Waker::from(count.clone());
+    for _ in 0..6 {
+        queue.push(Event::new(EventKind::Alert, 0)).unwrap();
+    }
+    assert!(queue.poll_spare(&waker).is_ready(), "a quarter is left");
+    queue.push(Event::new(EventKind::Alert, 0)).unwrap();
+    assert!(queue.poll_spare(&waker).is_pending());
+    queue.pop().unwrap();
+    assert_eq!(count.0.load(Ordering::SeqCst), 0, "the writer wakes when it is done");
+    queue.wake_waiting();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    assert!(queue.poll_spare(&waker).is_ready());
+    queue.wake_waiting();
+    assert_eq!(count.0.load(Ordering::SeqCst), 1, "who has been woken waits no more");
+}

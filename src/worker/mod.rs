@@ -212,6 +212,10 @@ impl Worker {
                 }
                 return;
             }
+            if !self.shared.lifecycle.audit_healthy() {
+                // The writer makes no room now: who waits for it is to be refused, or to go on unrecorded, as the profile says.
+                self.events.wake_waiting();
+            }
             let newest = self.shared.snapshot.load();
             if !Arc::ptr_eq(&newest, &self.snapshot.borrow()) {
                 self.limits.set(Limits::of(&newest));

@@ -143,18 +143,21 @@ impl OpenConnection {
 
     /// Ready when the process drains, or this connection was asked to close. Safe to drop.
     pub(crate) fn draining(&self) -> impl Future<Output = ()> + '_ {
-        std::future::poll_fn(|cx| {
-            if self.table.draining.get() {
+        std::future::poll_fn(|cx| self.poll_draining(cx.waker()))
+    }
+
+    /// [`OpenConnection::draining`], polled.
+    pub(crate) fn poll_draining(&self, waker: &Waker) -> Poll<()> {
+        if self.table.draining.get() {
+            return Poll::Ready(());
+        }
+        if let Some(slot) = self.table.slots.borrow_mut().get_mut(self.slot) {
+            if slot.cut_at_ms.is_some() {
                 return Poll::Ready(());
             }
-            if let Some(slot) = self.table.slots.borrow_mut().get_mut(self.slot) {
-                if slot.cut_at_ms.is_some() {
-                    return Poll::Ready(());
-                }
-                slot.waker = Some(cx.waker().clone());
-            }
-            Poll::Pending
-        })
+            slot.waker = Some(waker.clone());
+        }
+        Poll::Pending
     }
 }
 

@@ -6,8 +6,8 @@
 
 use std::future::poll_fn;
 use std::os::fd::RawFd;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 
 use monoio::buf::IoBufMut;
 use monoio::io::{AsyncReadRent, CancelableAsyncReadRent, Canceller};
@@ -31,6 +31,24 @@ pub(crate) struct Receiver {
     quiet: bool,
 }
 
+/// What ends a wait for bytes beside the bytes.
+pub(crate) struct Watch<'a> {
+    /// The connection's deadline.
+    pub(crate) deadline: &'a Deadline,
+    /// Its place among those that end when the process drains; none for an upstream's.
+    pub(crate) open: Option<&'a OpenConnection>,
+    pub(crate) observer: &'a dyn Observer,
+}
+
+/// Who is told of a connection's rest.
+pub(crate) trait Observer {
+    /// Whether something is going on for which the other side is silent by right.
+    fn is_busy(&self) -> bool;
+
+    /// The read buffer has been given back: time to give back other things as well.
+    fn went_quiet(&self) {}
+}
+
 /// How a wait for bytes ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Received {
@@ -49,7 +67,7 @@ pub(crate) enum Received {
 impl Receiver {
     /// Over the reading half of `fd`, with bytes that have been received already.
     pub(crate) fn new(half: TcpOwnedReadHalf, fd: RawFd, received: Vec<u8>) -> Self {
-        Self { half, fd, buf: received, read_bytes: bounds::READ_BUFFER_BYTES, canceller: None, quiet: true }
+        Self { half, fd, buf: received, read_bytes: bounds::FIRST_READ_BYTES, canceller: None, quiet: true }
     }
 
     /// The socket's descriptor, valid while `self` lives.
@@ -57,39 +75,27 @@ impl Receiver {
         self.fd
     }
 
-    /// Waits for more bytes, at most `timeout_ms` during which `is_busy` is false. After anything but [`Received::Bytes`] the receiving side
-    /// is ended: the read that was pending is over.
-    pub(crate) async fn more(
-        &mut self,
-        deadline: &Deadline,
-        open: Option<&OpenConnection>,
-        timeout_ms: u64,
-        is_busy: impl Fn() -> bool,
-    ) -> Received {
+    /// Waits for more bytes, at most `timeout_ms` during which the other side is not busy. After anything but [`Received::Bytes`] the receiving
+    /// side is ended: the read that was pending is over.
+    pub(crate) async fn more(&mut self, watch: &Watch<'_>, timeout_ms: u64) -> Received {
         let mut left_ms = timeout_ms;
         if !self.quiet || !self.buf.is_empty() {
             let wait_ms = if self.buf.is_empty() { left_ms.min(bounds::QUIET_MS) } else { left_ms };
             // Boxed: it is large, and a connection that is quiet must not hold it.
-            let busy = Box::pin(self.read_busy(deadline, open, wait_ms, || wait_ms == timeout_ms && is_busy()));
-            match busy.await {
+            match Box::pin(self.read_busy(watch, wait_ms, wait_ms < timeout_ms)).await {
                 Received::Expired if self.buf.is_empty() && left_ms > wait_ms => {
-                    left_ms = left_ms.saturating_sub(wait_ms)
+                    left_ms = left_ms.saturating_sub(wait_ms);
                 }
                 received => return received,
             }
             self.quiet = true;
-            self.read_bytes = bounds::READ_BUFFER_BYTES;
+            self.read_bytes = bounds::FIRST_READ_BYTES;
+            watch.observer.went_quiet();
         }
-        self.read_quiet(deadline, open, left_ms, is_busy).await
+        self.read_quiet(watch, left_ms).await
     }
 
-    async fn read_busy(
-        &mut self,
-        deadline: &Deadline,
-        open: Option<&OpenConnection>,
-        timeout_ms: u64,
-        is_busy: impl Fn() -> bool,
-    ) -> Received {
+    async fn read_busy(&mut self, watch: &Watch<'_>, timeout_ms: u64, ends_when_busy: bool) -> Received {
         let mut buf = std::mem::take(&mut self.buf);
         if buf.capacity().saturating_sub(buf.len()) < self.read_bytes / 2 {
             buf.reserve(self.read_bytes);
@@ -98,7 +104,8 @@ impl Receiver {
         let canceller = self.canceller.take().unwrap_or_default();
         let (ended, result, buf) = {
             let mut read = pin!(self.half.cancelable_read(buf.slice_mut(start..), canceller.handle()));
-            let ended = wait(read.as_mut(), deadline, timeout_ms, open, is_busy).await;
+            watch.deadline.set(timeout_ms, OnExpiry::Wake);
+            let ended = poll_fn(|cx| watch.poll(read.as_mut(), timeout_ms, ends_when_busy, cx)).await;
             let (ended, (result, slice)) = match ended {
                 Wait::Read(done) => {
                     self.canceller = Some(canceller);
@@ -139,16 +146,11 @@ impl Receiver {
     }
 
     /// Waits with a few bytes for a buffer. A wait that ends without bytes ends the receiving side.
-    async fn read_quiet(
-        &mut self,
-        deadline: &Deadline,
-        open: Option<&OpenConnection>,
-        timeout_ms: u64,
-        is_busy: impl Fn() -> bool,
-    ) -> Received {
+    async fn read_quiet(&mut self, watch: &Watch<'_>, timeout_ms: u64) -> Received {
+        watch.deadline.set(timeout_ms, OnExpiry::Wake);
         let (ended, result, buf) = {
             let mut read = pin!(self.half.read(Vec::with_capacity(bounds::PROBE_BYTES)));
-            match wait(read.as_mut(), deadline, timeout_ms, open, is_busy).await {
+            match poll_fn(|cx| watch.poll(read.as_mut(), timeout_ms, false, cx)).await {
                 Wait::Read((result, buf)) => (None, result, buf),
                 other => {
                     socket::shutdown(self.fd, socket::Half::Read);
@@ -190,32 +192,27 @@ impl<T> Wait<T> {
     }
 }
 
-/// Waits for a pending read, which is not dropped, the deadline, or the process's end.
-async fn wait<T>(
-    mut read: std::pin::Pin<&mut impl Future<Output = T>>,
-    deadline: &Deadline,
-    timeout_ms: u64,
-    open: Option<&OpenConnection>,
-    is_busy: impl Fn() -> bool,
-) -> Wait<T> {
-    deadline.set(timeout_ms, OnExpiry::Wake);
-    let mut draining = pin!(async {
-        match open {
-            Some(open) => open.draining().await,
-            None => std::future::pending().await,
-        }
-    });
-    poll_fn(|cx| {
-        if let Poll::Ready(done) = read.as_mut().poll(cx) {
+impl Watch<'_> {
+    /// Polls a pending read, which is not dropped, the deadline, and the process's end.
+    fn poll<T>(
+        &self,
+        read: Pin<&mut impl Future<Output = T>>,
+        timeout_ms: u64,
+        ends_when_busy: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Wait<T>> {
+        if let Poll::Ready(done) = read.poll(cx) {
             return Poll::Ready(Wait::Read(done));
         }
-        while pin!(deadline.expired()).poll(cx).is_ready() {
-            if !is_busy() {
+        while self.deadline.poll_expired(cx.waker()).is_ready() {
+            if ends_when_busy || !self.observer.is_busy() {
                 return Poll::Ready(Wait::Expired);
             }
-            deadline.set(timeout_ms, OnExpiry::Wake);
+            self.deadline.set(timeout_ms, OnExpiry::Wake);
         }
-        draining.as_mut().poll(cx).map(|()| Wait::Draining)
-    })
-    .await
+        match self.open {
+            Some(open) => open.poll_draining(cx.waker()).map(|()| Wait::Draining),
+            None => Poll::Pending,
+        }
+    }
 }

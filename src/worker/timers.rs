@@ -17,7 +17,7 @@
 use std::cell::{Cell, RefCell};
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use crate::sys::socket::{Half, shutdown};
 
@@ -222,20 +222,21 @@ impl Deadline {
 
     /// Ready when the deadline, set with [`OnExpiry::Wake`], has fallen due. Safe to drop.
     pub(crate) fn expired(&self) -> impl Future<Output = ()> + '_ {
-        std::future::poll_fn(move |cx| {
-            let mut wheel = self.timers.wheel.borrow_mut();
-            let Some(entry) = wheel.entries.get_mut(self.key as usize) else {
-                return std::task::Poll::Ready(());
-            };
-            if entry.expired {
-                return std::task::Poll::Ready(());
-            }
-            match &mut entry.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
-            std::task::Poll::Pending
-        })
+        std::future::poll_fn(move |cx| self.poll_expired(cx.waker()))
+    }
+
+    /// [`Deadline::expired`], polled.
+    pub(crate) fn poll_expired(&self, waker: &Waker) -> Poll<()> {
+        let mut wheel = self.timers.wheel.borrow_mut();
+        let Some(entry) = wheel.entries.get_mut(self.key as usize) else { return Poll::Ready(()) };
+        if entry.expired {
+            return Poll::Ready(());
+        }
+        match &mut entry.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+        Poll::Pending
     }
 }
 

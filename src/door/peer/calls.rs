@@ -95,6 +95,8 @@ pub(super) struct Calls {
     entries: Vec<Entry>,
     free: Vec<u32>,
     open: usize,
+    /// Of an entry that is made anew.
+    first_generation: u32,
 }
 
 impl Calls {
@@ -118,7 +120,7 @@ impl Calls {
                     id_len: 0,
                     name_len: 0,
                 },
-                generation: 0,
+                generation: self.first_generation,
                 open: false,
                 cancelled: false,
                 way: None,
@@ -170,8 +172,8 @@ impl Calls {
         }
         self.free.push(key.slot);
         self.open = self.open.saturating_sub(1);
-        if self.open == 0 && self.entries.len() > 64 {
-            (self.entries, self.free) = (Vec::new(), Vec::new());
+        if self.entries.len() > 64 {
+            self.rest();
         }
     }
 
@@ -202,6 +204,15 @@ impl Calls {
                 Some((key, link.clone(), *number))
             })
             .collect()
+    }
+
+    /// Gives the memory of ended calls back, where none is in flight. Generations go on: what comes late for one of them finds nobody.
+    pub(super) fn rest(&mut self) {
+        if self.open == 0 {
+            let last = self.entries.iter().map(|entry| entry.generation).max();
+            self.first_generation = last.map_or(self.first_generation, |last| last.wrapping_add(1));
+            (self.entries, self.free) = (Vec::new(), Vec::new());
+        }
     }
 
     /// The request in flight whose id has these bytes.
@@ -288,6 +299,21 @@ mod tests {
         calls.end(old);
         let new = calls.begin(begun(b"2", b"", b""));
         assert_eq!(old.slot, new.slot, "the entry is used again");
+        assert!(calls.get(old).is_none());
+        calls.end(old);
+        assert_eq!(calls.get(new).unwrap().id(), b"2");
+    }
+
+    #[test]
+    fn a_late_answer_finds_nobody_after_a_rest_either() {
+        let mut calls = Calls::default();
+        let old = calls.begin(begun(b"1", b"", b""));
+        calls.rest();
+        assert!(calls.get(old).is_some(), "no rest while a call is in flight");
+        calls.end(old);
+        calls.rest();
+        let new = calls.begin(begun(b"2", b"", b""));
+        assert_eq!(old.slot, new.slot);
         assert!(calls.get(old).is_none());
         calls.end(old);
         assert_eq!(calls.get(new).unwrap().id(), b"2");

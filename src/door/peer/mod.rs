@@ -113,6 +113,12 @@ impl Peer {
         self.worker.timers.now_ms()
     }
 
+    /// Gives memory back that a busy time has left behind.
+    fn rest(&self) {
+        self.calls.borrow_mut().rest();
+        self.waiting.borrow_mut().shrink_to_fit();
+    }
+
     /// Whether requests of it are in flight.
     pub(crate) fn is_busy(&self) -> bool {
         self.calls.borrow().open() > 0
@@ -181,13 +187,18 @@ impl Peer {
         self.entry.borrow_mut().take();
     }
 
-    /// Waits until another message of the client may be taken up: not too many calls are in flight, and it reads what it is sent.
+    /// Waits until another message of the client may be taken up: not too many calls are in flight, it reads what it is sent, and what it
+    /// does can be recorded.
     pub(crate) async fn ready_for_more(&self) {
         poll_fn(|cx| {
             if self.gone.get() {
                 return Poll::Ready(());
             }
             if self.outbox.poll_room(cx.waker()).is_pending() {
+                return Poll::Pending;
+            }
+            let recording = self.worker.shared.lifecycle.audit_healthy();
+            if recording && self.worker.events.poll_spare(cx.waker()).is_pending() {
                 return Poll::Pending;
             }
             if self.calls.borrow().open() < MAX_IN_FLIGHT {

@@ -19,7 +19,7 @@ use crate::worker::Worker;
 use crate::worker::framing::Framing;
 use crate::worker::open::OpenConnection;
 use crate::worker::outbox::Outbox;
-use crate::worker::receiver::{Received, Receiver};
+use crate::worker::receiver::{Observer, Received, Receiver, Watch};
 use crate::worker::timers::{Deadline, OnExpiry};
 
 /// Why a connection ends.
@@ -149,9 +149,9 @@ impl<W: Wire> Served<W> {
             let known = self.peer.is_authenticated();
             let unknown_ms = bounds::AUTHENTICATION_MS.saturating_sub(now_ms.saturating_sub(started_ms));
             let timeout_ms = if known { timeout_ms } else { timeout_ms.min(unknown_ms) };
-            let (wire, peer) = (&self.wire, &self.peer);
-            let is_busy = || known && begun_ms.is_none() && wire.is_busy(peer);
-            match self.receiver.more(&self.deadline, Some(&self.open), timeout_ms, is_busy).await {
+            let resting = Resting { wire: &self.wire, peer: &self.peer, may_be_busy: known && begun_ms.is_none() };
+            let watch = Watch { deadline: &self.deadline, open: Some(&self.open), observer: &resting };
+            match self.receiver.more(&watch, timeout_ms).await {
                 Received::Bytes(n) => self.peer.note_received(n),
                 Received::End if W::MAY_READ_ON => return End::Client,
                 Received::End | Received::Broken => return End::Close,
@@ -212,6 +212,23 @@ impl<W: Wire> Served<W> {
             }
         }
         socket::shutdown(fd, Half::Both);
+    }
+}
+
+/// A connection between two messages.
+struct Resting<'a, W> {
+    wire: &'a W,
+    peer: &'a Rc<Peer>,
+    may_be_busy: bool,
+}
+
+impl<W: Wire> Observer for Resting<'_, W> {
+    fn is_busy(&self) -> bool {
+        self.may_be_busy && self.wire.is_busy(self.peer)
+    }
+
+    fn went_quiet(&self) {
+        self.peer.rest();
     }
 }
 

@@ -19,7 +19,7 @@ use crate::wire::websocket::{CloseCode, Decoder, Event, Fault, Opcode, Role, wri
 use crate::worker::Worker;
 use crate::worker::framing::Keys;
 use crate::worker::outbox::Outbox;
-use crate::worker::receiver::{Received, Receiver};
+use crate::worker::receiver::{Observer, Received, Receiver, Watch};
 use crate::worker::timers::OnExpiry;
 
 /// A server that is asked nothing and says nothing is not heard of for as long as it likes.
@@ -172,10 +172,20 @@ async fn receive(worker: &Rc<Worker>, link: &Rc<Link>, receiver: &mut Receiver) 
             // A client that reads slowly stops the reading of its own upstream.
             std::future::poll_fn(|cx| owner.poll_room(cx.waker())).await;
         }
-        let received = receiver.more(&deadline, None, NEVER_MS, || true).await;
+        let watch = Watch { deadline: &deadline, open: None, observer: &Upstream };
+        let received = receiver.more(&watch, NEVER_MS).await;
         if matches!(received, Received::End | Received::Broken) || link.ended.get() {
             return;
         }
+    }
+}
+
+/// A server is silent by right.
+struct Upstream;
+
+impl Observer for Upstream {
+    fn is_busy(&self) -> bool {
+        true
     }
 }
 
