@@ -14,7 +14,7 @@ pub const FIRST_READ_BYTES: usize = 1024;
 pub const QUIET_MS: u64 = 1_000;
 
 /// What waits in the kernel for a connection that has given its buffer back: enough to notice that it speaks again.
-pub const PROBE_BYTES: usize = 64;
+pub const PROBE_BYTES: usize = 16;
 
 /// What is read at once of a long body or stream, once a first buffer was not enough.
 pub const STREAM_BUFFER_BYTES: usize = 64 * 1024;

@@ -34,6 +34,8 @@ pub const COLLECT: Duration = Duration::from_millis(5);
 pub const MAX_PENDING: usize = 8 << 20;
 /// Largest group written and synced at once, bytes.
 const MAX_GROUP: usize = 4 << 20;
+/// What the writer keeps of its buffer while it has nothing to write.
+const IDLE_PENDING: usize = 64 << 10;
 /// Pause between attempts while the disk refuses.
 const RETRY: Duration = Duration::from_millis(100);
 /// How long the writer sleeps at most; it is woken for events.
@@ -226,7 +228,11 @@ impl Writer {
                 Drained::Some if stopping => {}
                 Drained::Some => thread::park_timeout(COLLECT),
                 Drained::Nothing if stopping => return Ok(()),
-                Drained::Nothing => self.sleep(),
+                Drained::Nothing => {
+                    // What a burst took is given back.
+                    self.pending.shrink_to(IDLE_PENDING);
+                    self.sleep();
+                }
             }
         }
     }

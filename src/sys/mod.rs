@@ -3,6 +3,7 @@
 //! Nothing here keeps state, and nothing here decides anything: each function is one system call, or one allocation, with its arguments checked.
 
 pub(crate) mod child;
+pub(crate) mod memory;
 pub(crate) mod socket;
 pub(crate) mod thread;
 pub(crate) mod zeroed;

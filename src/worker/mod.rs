@@ -32,6 +32,9 @@ use crate::wire::http1::response::ResponseHead;
 use open::OpenConnections;
 use timers::{TICK_MS, Timers};
 
+/// Ticks between two times that memory is given back which a burst has left behind: two seconds.
+const GIVE_BACK_TICKS: u64 = 40;
+
 /// Ticks between the cut of all connections and the end of the worker.
 const LAST_TICKS: usize = 3;
 
@@ -223,6 +226,9 @@ impl Worker {
             }
             if ticks.is_multiple_of(5) {
                 self.upstreams.tick(self.timers.now_ms());
+            }
+            if ticks.is_multiple_of(GIVE_BACK_TICKS) {
+                crate::sys::memory::give_back();
             }
             if ticks.is_multiple_of(20) {
                 self.upstreams.sweep(self.timers.now_ms());

@@ -49,8 +49,7 @@ pub(crate) struct Peer {
     pub(super) worker: Rc<Worker>,
     pub(super) door: Door,
     pub(super) address: SocketAddr,
-    /// What it is called in the audit trail.
-    name: ShortText,
+    id: ConnectionId,
     /// Its place in the table of connections, until it is closed.
     entry: RefCell<Option<ConnectionEntry>>,
     outbox: Rc<Outbox>,
@@ -78,7 +77,7 @@ impl Peer {
         principal: Option<Principal>,
     ) -> Rc<Self> {
         let peer = Rc::new(Self {
-            name: named(door, entry.id()),
+            id: entry.id(),
             entry: RefCell::new(Some(entry)),
             session: RefCell::new(PeerSession::new()),
             principal: RefCell::new(None),
@@ -305,7 +304,7 @@ impl Peer {
     }
 
     fn named(&self, mut event: Event) -> Event {
-        event.client = self.name;
+        event.client = named(self.door, self.id);
         match self.principal.borrow().as_ref().and_then(Principal::agent) {
             Some(agent) => event.with_agent(agent),
             None => event,
