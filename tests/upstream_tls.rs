@@ -108,7 +108,13 @@ fn gateway(port: u16, trusted: &str) -> Gateway {
     let mut child = Command::new(env!("CARGO_BIN_EXE_ringwall"))
         .current_dir(dir.path())
         .env("WS_AUTH_TOKEN", "a-token-that-stays-here-0123456789")
-        .envs([("MCP_BRIDGE_PORT", "0"), ("MCP_HEALTH_PORT", "0"), ("ADMIN_PORT", "0"), ("WORKERS", "1")])
+        .envs([
+            ("MCP_BRIDGE_PORT", "0"),
+            ("MCP_TCP_PORT", "0"),
+            ("MCP_HEALTH_PORT", "0"),
+            ("ADMIN_PORT", "0"),
+            ("WORKERS", "1"),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()

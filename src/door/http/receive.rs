@@ -165,7 +165,7 @@ impl Connection {
             }
         };
         let n = result.ok()?;
-        self.worker.metrics.door(Door::Http).bytes_in.add(n as u64);
+        self.note_received(n);
         Some(n)
     }
 
@@ -179,10 +179,14 @@ impl Connection {
         let (result, input) = self.stream.read(input).await;
         self.input = input;
         let n = result.ok()?;
+        self.note_received(n);
+        Some(n)
+    }
+
+    fn note_received(&self, n: usize) {
         self.worker.metrics.door(Door::Http).bytes_in.add(n as u64);
         self.entry.received(0, n as u64);
         self.entry.touch(self.worker.tick_epoch_ms());
-        Some(n)
     }
 
     async fn receive_body(&mut self, opening: &Opening) -> Result<Placed, BodyEnd> {
