@@ -18,6 +18,9 @@ use crate::sys::socket;
 use crate::worker::open::OpenConnection;
 use crate::worker::timers::{Deadline, OnExpiry};
 
+/// Reads of one connection before the worker's other tasks get their turn.
+const READS_A_TURN: u32 = 16;
+
 /// The receiving side of a connection.
 pub(crate) struct Receiver {
     half: TcpOwnedReadHalf,
@@ -26,6 +29,8 @@ pub(crate) struct Receiver {
     pub(crate) buf: Vec<u8>,
     /// How much is read at once: grows with what comes.
     read_bytes: usize,
+    /// How often it has read.
+    reads: u32,
     /// Of the read that a busy connection waits in; kept from one to the next.
     canceller: Option<Canceller>,
     quiet: bool,
@@ -67,12 +72,22 @@ pub(crate) enum Received {
 impl Receiver {
     /// Over the reading half of `fd`, with bytes that have been received already.
     pub(crate) fn new(half: TcpOwnedReadHalf, fd: RawFd, received: Vec<u8>) -> Self {
-        Self { half, fd, buf: received, read_bytes: bounds::FIRST_READ_BYTES, canceller: None, quiet: true }
+        Self { half, fd, buf: received, read_bytes: bounds::FIRST_READ_BYTES, reads: 0, canceller: None, quiet: true }
     }
 
     /// The socket's descriptor, valid while `self` lives.
     pub(crate) fn fd(&self) -> RawFd {
         self.fd
+    }
+
+    /// Lets other tasks run now and then. Under epoll a read that finds bytes does not wait, and one side that sends without end would have the
+    /// worker for itself.
+    pub(crate) async fn take_turns(&mut self) {
+        self.reads = self.reads.wrapping_add(1);
+        if self.reads.is_multiple_of(READS_A_TURN) {
+            // A task that wakes itself would hang the runtime; one that waits for another goes to the end of the queue.
+            monoio::spawn(async {}).await;
+        }
     }
 
     /// Waits for more bytes, at most `timeout_ms` during which the other side is not busy. After anything but [`Received::Bytes`] the receiving

@@ -140,6 +140,7 @@ impl<W: Wire> Served<W> {
                 return end;
             }
             self.peer.ready_for_more().await;
+            self.receiver.take_turns().await;
             let now_ms = self.worker.timers.now_ms();
             begun_ms = if self.wire.is_inside_message(&self.receiver.buf) { begun_ms.or(Some(now_ms)) } else { None };
             let timeout_ms = match begun_ms {

@@ -172,6 +172,7 @@ async fn receive(worker: &Rc<Worker>, link: &Rc<Link>, receiver: &mut Receiver) 
             // A client that reads slowly stops the reading of its own upstream.
             std::future::poll_fn(|cx| owner.poll_room(cx.waker())).await;
         }
+        receiver.take_turns().await;
         let watch = Watch { deadline: &deadline, open: None, observer: &Upstream };
         let received = receiver.more(&watch, NEVER_MS).await;
         if matches!(received, Received::End | Received::Broken) || link.ended.get() {
