@@ -71,7 +71,7 @@ pub(super) fn arrive(worker: &Rc<Worker>, arrived: Arrived, target: &str) {
                 outbox: Outbox::new(
                     worker.clone(),
                     None,
-                    Framing::WebSocketClient(Keys::new()),
+                    Framing::WebSocketClient(Box::new(Keys::new())),
                     worker.limits.get().max_buffer_bytes,
                 ),
                 is_running: Cell::new(false),

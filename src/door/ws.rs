@@ -64,9 +64,12 @@ struct Frames<T> {
     taker: T,
     decoder: Decoder,
     /// The Close frame to be sent, where the frames themselves decide it.
-    last: Option<(Option<CloseCode>, Cow<'static, str>)>,
+    last: Option<Box<Last>>,
     control: Control,
 }
+
+/// The code and the reason of a Close frame.
+type Last = (Option<CloseCode>, Cow<'static, str>);
 
 /// How many control frames have come of late.
 struct Control {
@@ -87,7 +90,7 @@ impl Control {
 
 impl<T: Taker> Frames<T> {
     fn close(&mut self, code: CloseCode, reason: &'static str) -> End {
-        self.last = Some((Some(code), reason.into()));
+        self.last = Some(Box::new((Some(code), reason.into())));
         End::Close
     }
 
@@ -131,12 +134,12 @@ impl<T: Taker> Frames<T> {
                 }
                 Ok(Some(Event::Close { code, .. })) => {
                     // The closing handshake (RFC 6455 §5.5.1): its own code back.
-                    self.last = Some((code, "".into()));
+                    self.last = Some(Box::new((code, "".into())));
                     return Err(End::Close);
                 }
                 Err(fault) => {
                     peer.note_invalid("websocket", format_args!("{fault}"));
-                    self.last = Some((Some(fault.close_code()), fault.to_string().into()));
+                    self.last = Some(Box::new((Some(fault.close_code()), fault.to_string().into())));
                     return Err(End::Close);
                 }
             }
@@ -153,8 +156,8 @@ impl<T: Taker> Wire for Frames<T> {
         self.taker.look(peer);
         let end = self.take_events(peer, buf, now_ns).await;
         if end.is_err()
-            && let Some((code, _)) = &self.last
-            && !self.taker.last(*code).await
+            && let Some(code) = self.last.as_ref().map(|last| last.0)
+            && !self.taker.last(code).await
         {
             self.last = None;
         }
@@ -166,7 +169,7 @@ impl<T: Taker> Wire for Frames<T> {
     }
 
     fn goodbye(&mut self, end: End) -> Vec<u8> {
-        let (code, reason) = match (end, self.last.take()) {
+        let (code, reason) = match (end, self.last.take().map(|last| *last)) {
             (_, Some(last)) => last,
             (End::Idle, None) => (Some(CloseCode::GOING_AWAY), "Connection timeout".into()),
             (End::Asked, None) => (Some(CloseCode::POLICY_VIOLATION), "Closed by the gateway".into()),

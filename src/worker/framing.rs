@@ -15,7 +15,7 @@ pub(crate) enum Framing {
     /// One message a text frame, as a server sends them (RFC 6455).
     WebSocketServer,
     /// One message a masked text frame, as a client sends them.
-    WebSocketClient(Keys),
+    WebSocketClient(Box<Keys>),
 }
 
 impl Framing {

@@ -38,11 +38,11 @@ pub(crate) struct Outbox {
     half: RefCell<Option<TcpOwnedWriteHalf>>,
     state: Cell<State>,
     /// What left in the last send: about what the next one will take.
-    burst_bytes: Cell<usize>,
+    burst_bytes: Cell<u32>,
     /// When something was queued last.
     queued_ms: Cell<u64>,
     /// Bytes that the running write still holds.
-    writing: Cell<usize>,
+    writing: Cell<u32>,
     waiting: RefCell<Vec<Waker>>,
     /// The last write was cut by its deadline.
     too_slow: Cell<bool>,
@@ -109,7 +109,8 @@ impl Outbox {
                 return self.cut();
             }
             if buf.capacity() == 0 {
-                buf.reserve(self.burst_bytes.get().min(bounds::STREAM_BUFFER_BYTES).max(len.saturating_add(64)));
+                let burst_bytes = (self.burst_bytes.get() as usize).min(bounds::STREAM_BUFFER_BYTES);
+                buf.reserve(burst_bytes.max(len.saturating_add(64)));
             }
             self.framing.borrow_mut().put(&mut buf, len, write);
         }
@@ -217,7 +218,7 @@ impl Outbox {
     }
 
     fn queued(&self, buf: &[u8]) -> usize {
-        buf.len().saturating_add(self.writing.get())
+        buf.len().saturating_add(self.writing.get() as usize)
     }
 
     fn start(self: &Rc<Self>) {
@@ -250,8 +251,10 @@ async fn write(outbox: Rc<Outbox>) {
             break;
         }
         let len = out.len();
-        outbox.writing.set(len);
-        outbox.burst_bytes.set(len);
+        // Never more than `MAX_BUFFER_SIZE`, or one message.
+        let burst_bytes = u32::try_from(len).unwrap_or(u32::MAX);
+        outbox.writing.set(burst_bytes);
+        outbox.burst_bytes.set(burst_bytes);
         let (result, mut out) = write_slowly(&outbox, &mut half, &deadline, out).await;
         outbox.writing.set(0);
         if result.is_err() {

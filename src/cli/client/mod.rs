@@ -10,7 +10,7 @@
 //! - [`transport`]: messages over lines, WebSocket and HTTP;
 //! - [`session`]: requests and their answers, in both eras of MCP;
 //! - [`steps`], [`interactive`]: what is done with it;
-//! - [`arguments`]: which tool may be called unasked, and with what;
+//! - [`mod@arguments`]: which tool may be called unasked, and with what;
 //! - [`show`], [`failure`]: what is said.
 
 mod arguments;

@@ -83,6 +83,8 @@ struct Entry {
     generation: u32,
     open: bool,
     cancelled: bool,
+    /// Of a free one: the next.
+    next_free: u32,
     /// The link that carries it, and its number there.
     way: Option<(Rc<Link>, u64)>,
     /// Of the task that carries the call, waiting for a cancellation.
@@ -93,8 +95,9 @@ struct Entry {
 #[derive(Default)]
 pub(super) struct Calls {
     entries: Vec<Entry>,
-    free: Vec<u32>,
-    open: usize,
+    /// The first of the entries that are free, which each name the next; as long as `entries` when none is.
+    free: u32,
+    open: u32,
     /// Of an entry that is made anew.
     first_generation: u32,
 }
@@ -102,13 +105,14 @@ pub(super) struct Calls {
 impl Calls {
     /// How many are in flight.
     pub(super) fn open(&self) -> usize {
-        self.open
+        self.open as usize
     }
 
     /// Enters a call.
     pub(super) fn begin(&mut self, begun: Begun<'_>) -> CallKey {
         self.open = self.open.saturating_add(1);
-        let slot = self.free.pop().unwrap_or_else(|| {
+        let slot = self.free;
+        if self.entries.get(slot as usize).is_none() {
             self.entries.push(Entry {
                 call: Call {
                     era: begun.era,
@@ -125,10 +129,11 @@ impl Calls {
                 cancelled: false,
                 way: None,
                 waker: None,
+                next_free: slot.saturating_add(1),
             });
-            u32::try_from(self.entries.len().saturating_sub(1)).unwrap_or(u32::MAX)
-        });
+        }
         let Some(entry) = self.entries.get_mut(slot as usize) else { return CallKey { slot, generation: 0 } };
+        self.free = entry.next_free;
         entry.open = true;
         entry.cancelled = false;
         let call = &mut entry.call;
@@ -170,7 +175,7 @@ impl Calls {
         if entry.call.notes.capacity() > 1024 {
             entry.call.notes = Vec::new();
         }
-        self.free.push(key.slot);
+        entry.next_free = std::mem::replace(&mut self.free, key.slot);
         self.open = self.open.saturating_sub(1);
         if self.entries.len() > 64 {
             self.rest();
@@ -211,7 +216,7 @@ impl Calls {
         if self.open == 0 {
             let last = self.entries.iter().map(|entry| entry.generation).max();
             self.first_generation = last.map_or(self.first_generation, |last| last.wrapping_add(1));
-            (self.entries, self.free) = (Vec::new(), Vec::new());
+            (self.entries, self.free) = (Vec::new(), 0);
         }
     }
 

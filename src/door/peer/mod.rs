@@ -9,7 +9,7 @@
 //! - [`direct`]: the same over a connection that speaks messages itself;
 //! - [`listen`]: what servers say by themselves;
 //! - [`answer`]: the gateway's own answers;
-//! - [`serve`], [`calls`]: a connection's life, and what is in flight on it.
+//! - [`mod@serve`], [`calls`]: a connection's life, and what is in flight on it.
 
 mod answer;
 mod calls;

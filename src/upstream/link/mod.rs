@@ -167,7 +167,7 @@ impl Links {
     fn connect(self: &Rc<Self>, worker: &Rc<Worker>, owner: Option<Weak<dyn Owner>>) -> Rc<Link> {
         let framing = match self.target.transport {
             SocketTransport::Lines => Framing::Lines,
-            SocketTransport::WebSocket => Framing::WebSocketClient(Keys::new()),
+            SocketTransport::WebSocket => Framing::WebSocketClient(Box::new(Keys::new())),
         };
         let link = Rc::new(Link {
             links: self.clone(),
