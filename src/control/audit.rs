@@ -212,15 +212,16 @@ impl Writer {
         loop {
             let stopping = self.control.stop.load(Ordering::Acquire);
             let drained = self.drain();
+            // There is room again; the disk may take its time meanwhile.
+            for queue in &self.shared.queues {
+                queue.wake_waiting();
+            }
             let written = self.flush();
             if written && self.control.reopen.swap(false, Ordering::AcqRel) {
                 self.files.iter_mut().for_each(DailyFiles::reopen);
             }
             if stopping && !written {
                 return Err(Unwritten(self.pending.len()));
-            }
-            for queue in &self.shared.queues {
-                queue.wake_waiting();
             }
             match drained {
                 _ if !written => thread::park_timeout(RETRY),
