@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::cpu;
 use super::figures::Figures;
+use super::generate::{self, Door, Load};
 use super::process::{self, Running, Scratch, TOKEN};
-use super::{cpu, drive};
 
 /// Arguments of `loadtest cost`.
 #[derive(clap::Args)]
@@ -76,16 +77,22 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         for measured in &mut measured {
             let process = &measured.process;
             let before = cpu::used_ns(process.pid())?;
-            let driven = drive::drive(process.address, TOKEN, args.connections, args.calls)
-                .map_err(|error| process.explain(error))?;
-            let cpu_ns = cpu::used_ns(process.pid())?.saturating_sub(before) / driven.calls;
+            let load = Load {
+                token: TOKEN.to_owned(),
+                connections: args.connections,
+                warm_up: 0,
+                calls: args.calls,
+                ..Load::new(Door::Http, process.address)
+            };
+            let outcome = generate::run(&load).map_err(|error| process.explain(error))?;
+            let cpu_ns = cpu::used_ns(process.pid())?.saturating_sub(before) / outcome.calls;
             // The first round warms up.
             if round > 0 {
                 measured.rounds.push(Round {
                     cpu_ns,
-                    calls_s: driven.calls as f64 / driven.took.as_secs_f64(),
-                    p50_us: driven.latency.value_at_quantile(0.5) as f64 / 1000.0,
-                    p99_us: driven.latency.value_at_quantile(0.99) as f64 / 1000.0,
+                    calls_s: outcome.calls_per_s(),
+                    p50_us: outcome.latency_us(0.5),
+                    p99_us: outcome.latency_us(0.99),
                 });
             }
         }

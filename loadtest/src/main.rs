@@ -8,16 +8,20 @@
 //! has used for a call, from the scheduler's own account. On a machine that others use as well, that figure is
 //! spoilt least. Rounds are interleaved, and the median and the spread over the rounds are printed.
 
+mod channel;
 mod cost;
 mod cpu;
-mod drive;
 mod echo;
 mod figures;
+mod framing;
+mod generate;
 mod idle;
 mod lines;
 mod machine;
+mod poll;
 mod process;
 mod relay;
+mod run;
 mod small_call;
 mod upstream;
 mod websocket;
@@ -48,6 +52,8 @@ enum Command {
     /// The WebSocket server behind HAProxy in `idle`
     #[command(hide = true)]
     WebsocketBackend(websocket::Args),
+    /// One load against whatever listens
+    Run(run::Args),
     /// The sample upstream: answers every request at once
     Upstream(upstream::Args),
 }
@@ -59,6 +65,7 @@ fn main() -> ExitCode {
         Command::Idle(args) => idle::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::WebsocketBackend(args) => websocket::run_backend(&args),
+        Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     };
     match done {
