@@ -42,6 +42,10 @@ pub const UPSTREAM_TRIAL_NS: u64 = 20_000_000;
 /// without saying so. Servers that count, count to 100 or 1,000.
 pub const UPSTREAM_PROOF: u32 = 1_024;
 
+/// How many connections of an upstream that is proven may be open so that each can rest: what 10,000 calls a second need. Above that
+/// they are used again at once.
+pub const UPSTREAM_RESTING: usize = 64;
+
 /// A connection that is found closed when it was idle for less than this was closed out of the blue: idle times are longer, and
 /// the pools are swept every second.
 pub const UPSTREAM_SUDDEN_NS: u64 = 2_000_000_000;

@@ -9,6 +9,7 @@
 pub mod bounds;
 pub mod envelope;
 pub mod era;
+pub mod glance;
 mod keys;
 pub mod list;
 mod lookalike;

@@ -193,13 +193,8 @@ impl HttpUpstream {
             match result {
                 Ok(()) => {
                     let (head, body_at) = {
-                        let mut scratch = worker.scratch.borrow_mut();
-                        // Parsed once more where it came in pieces; the common answer comes in one.
-                        match parse_response(&connection.buf, 0, false, &mut scratch.response) {
-                            Ok(Progress::Complete) => {}
-                            Ok(Progress::Partial) => return (Err(Failure::Broken), request),
-                            Err(bad) => return (Err(bad.into()), request),
-                        }
+                        let scratch = worker.scratch.borrow();
+                        // As `attempt` has left it: nothing has been awaited since.
                         let head = &scratch.response;
                         let first = connection.answers == 0;
                         connection.answers = connection.answers.saturating_add(1);
@@ -235,7 +230,7 @@ impl HttpUpstream {
         }
     }
 
-    /// One try: the whole request out, the whole head in.
+    /// One try: the whole request out, the whole head in, which stands in the worker's scratch until the next await.
     async fn attempt(
         &self,
         worker: &Worker,

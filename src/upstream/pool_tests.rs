@@ -34,8 +34,9 @@ struct Seen {
 /// number of the call as well.
 fn run(pool: &mut Pool<Connection>, clients: u64, calls: u64, closes: impl Fn(u32, u64) -> bool) -> Seen {
     let mut seen = Seen::default();
+    let start_ns = pool.idle.back().map_or(0, |one| one.since_ns);
     let mut events: BinaryHeap<Reverse<(u64, u64)>> =
-        (0..clients).map(|client| Reverse((client * 1000, client))).collect();
+        (0..clients).map(|client| Reverse((start_ns + client * 1000, client))).collect();
     let mut carried: Vec<Option<Connection>> = (0..clients).map(|_| None).collect();
     let (mut busy, mut call) = (0, 0);
     while call < calls {
@@ -97,9 +98,32 @@ fn where_the_pool_has_room_all_connections_rest_and_none_is_dropped() {
 }
 
 #[test]
+fn a_pool_with_room_learns_without_opening_a_connection_for_every_other_call() {
+    let mut pool = Pool::new(1_024);
+    let learning = run(&mut pool, 64, 100_000, |_, _| false);
+    assert!(learning.connects <= 1_024, "what rests is kept: {learning:?}");
+    pool.proven = UPSTREAM_PROOF;
+    let proven = run(&mut pool, 64, 100_000, |_, _| false);
+    assert_eq!(proven, Seen::default());
+    // Those that the load does not need any more have not been touched, and age out.
+    let newest_ns = pool.idle.iter().map(|one| one.since_ns).max().unwrap();
+    let untouched = pool.idle.iter().filter(|one| newest_ns - one.since_ns > 1_000_000_000).count();
+    // 28,000 calls a second, of which 5 ms rest, and those in flight.
+    assert!(pool.idle.len() - untouched <= 256, "{untouched} of {} are left to age", pool.idle.len());
+}
+
+#[test]
+fn more_calls_in_flight_than_rest_find_their_connections_again() {
+    let mut pool = Pool { proven: UPSTREAM_PROOF, ..Pool::new(1_024) };
+    let seen = run(&mut pool, 512, 100_000, |_, _| false);
+    assert_eq!(seen, Seen { connects: 512, lost: 0 });
+}
+
+#[test]
 fn no_call_meets_the_close_of_an_upstream_that_counts() {
     for every in [1, 2, 3, 7, 64, 100, 500, UPSTREAM_PROOF] {
-        for (clients, max_idle) in [(1, 64), (8, 64), (64, 64), (100, 64), (8, 2), (8, 8), (1, 1), (8, 0)] {
+        for (clients, max_idle) in [(1, 64), (8, 64), (64, 64), (100, 64), (8, 2), (8, 8), (1, 1), (8, 0), (64, 1_024)]
+        {
             let mut pool = Pool::new(max_idle);
             // Enough for each connection to be closed a few times.
             let calls = 1_000 + 3 * u64::from(every) * clients;

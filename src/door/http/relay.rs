@@ -9,7 +9,7 @@ use std::pin::pin;
 use super::plan::Call;
 use super::{Connection, Flow};
 use crate::bounds;
-use crate::rpc::{Kind, Method};
+use crate::rpc::{Kind, Method, glance};
 use crate::state::events::Outcome;
 use crate::sys::socket::{self, Look};
 use crate::upstream::http::{Answer, Failure, HttpUpstream, body_decoder};
@@ -218,6 +218,9 @@ impl Connection {
             return outcome_by_status(status);
         }
         if call.method != Method::ToolsCall && !holds_whole(call) {
+            return outcome_by_status(status);
+        }
+        if !holds_whole(call) && !glance::may_be_error(body) {
             return outcome_by_status(status);
         }
         let mut scratch = self.worker.scratch.borrow_mut();

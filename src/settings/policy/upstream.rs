@@ -169,7 +169,7 @@ fn with_defaults(name: &str, target: UpstreamTarget, call_timeout: Duration) -> 
         connect_timeout: call_timeout.min(Duration::from_secs(5)),
         call_timeout,
         inject_agent_id: true,
-        max_idle_connections: 64,
+        max_idle_connections: 1024,
     }
 }
 
