@@ -313,7 +313,7 @@ impl HttpUpstream {
         tcp.set_nodelay(true)?;
         let deadline = worker.timers.deadline(std::os::fd::AsRawFd::as_raw_fd(&tcp));
         let stream = match &self.tls {
-            None => Stream::plain(tcp),
+            None => Stream::ahead(tcp),
             Some(config) => {
                 deadline.set(self.connect_timeout_ms, OnExpiry::Cut);
                 let name = ServerName::try_from(self.server_name.clone()).map_err(io::Error::other)?;
@@ -329,6 +329,7 @@ impl HttpUpstream {
         connection.buf.clear();
         // An idle connection keeps its small buffer: it is one of at most `max_idle`.
         connection.buf.shrink_to(bounds::READ_BUFFER_BYTES);
+        connection.buf = connection.stream.rest(std::mem::take(&mut connection.buf));
         let answers = connection.answers;
         self.idle.borrow_mut().put(connection, answers, worker.now_ns());
     }
@@ -343,7 +344,7 @@ impl HttpUpstream {
 impl Connection {
     /// Open, and nothing to read: bytes that nobody asked for are as bad as an end, the next answer would be theirs.
     fn is_quiet(&self) -> bool {
-        socket::peek(self.stream.fd()) == socket::Look::Quiet
+        self.stream.is_quiet()
     }
 
     /// Sets the time of the next wait. A deadline that has fallen due stays so: it has ended the connection.
@@ -376,7 +377,7 @@ impl Connection {
         mut watch: std::pin::Pin<&mut impl Future<Output = ()>>,
     ) -> Result<usize, Failure> {
         let mut buf = std::mem::take(&mut self.buf);
-        if buf.capacity() == buf.len() {
+        if buf.capacity() == buf.len() && !self.stream.has_buffer() {
             let more = bounds::READ_BUFFER_BYTES.max(buf.len());
             buf.reserve(more);
         }

@@ -10,6 +10,7 @@
 pub(crate) mod framing;
 pub(crate) mod open;
 pub(crate) mod outbox;
+pub(crate) mod read_ahead;
 pub(crate) mod receiver;
 pub(crate) mod runtime;
 pub(crate) mod stream;
