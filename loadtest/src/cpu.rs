@@ -7,7 +7,24 @@ pub(crate) fn used_ns(pid: u32) -> io::Result<u64> {
     used_by(pid, |_, _| true)
 }
 
-/// The same for the threads that `thread` names. An error if there is none.
+/// CPU time that the process has used, nanoseconds, user and kernel, over all its threads, those that have ended among them; from its clock.
+pub(crate) fn process_used_ns(pid: u32) -> io::Result<u64> {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).map_err(io::Error::other)?);
+    let time = nix::time::clock_getcpuclockid(pid)?.now()?;
+    ns(time.tv_sec(), time.tv_nsec()).ok_or_else(|| io::Error::other("a clock before its begin"))
+}
+
+/// CPU time that the calling thread has used, nanoseconds.
+pub(crate) fn this_thread_used_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    ns(time.tv_sec, time.tv_nsec).unwrap_or_default()
+}
+
+fn ns(seconds: i64, nanoseconds: i64) -> Option<u64> {
+    u64::try_from(seconds).ok()?.checked_mul(1_000_000_000)?.checked_add(u64::try_from(nanoseconds).ok()?)
+}
+
+/// As `used_ns`, for the threads that `thread` names. An error if there is none.
 pub(crate) fn thread_used_ns(pid: u32, thread: Thread) -> io::Result<u64> {
     let mut found = false;
     let used = used_by(pid, |id, name| {

@@ -74,27 +74,31 @@ pub(crate) fn content<'a>(
             joined.clear();
             let mut at = 0;
             loop {
-                let rest = bytes.get(at..).unwrap_or_default();
-                let (line, size) = match httparse::parse_chunk_size(rest) {
-                    Ok(httparse::Status::Complete(found)) => found,
-                    Ok(httparse::Status::Partial) => return Ok(None),
-                    Err(_) => return Err(io::Error::other("a chunk without a size")),
-                };
-                let size = usize::try_from(size).map_err(io::Error::other)?;
-                let Some(end) = size.checked_add(line + 2) else { return Err(io::Error::other("a chunk without end")) };
-                let Some(chunk) = rest.get(line..end) else { return Ok(None) };
-                let Some(data) = chunk.strip_suffix(b"\r\n") else {
-                    // The last chunk may be followed by trailers, which nobody here sends.
-                    return Err(io::Error::other("a chunk that does not end where it says"));
-                };
+                let Some((data, len)) = chunk(bytes.get(at..).unwrap_or_default())? else { return Ok(None) };
                 joined.extend_from_slice(data);
-                at += end;
-                if size == 0 {
+                at += len;
+                if data.is_empty() {
                     return Ok(Some((joined, at)));
                 }
             }
         }
     }
+}
+
+/// The data of the chunk at the front of `bytes`, empty in the last one, and its length on the wire, once it is whole. Trailers, which nobody here
+/// sends, are an error.
+pub(crate) fn chunk(bytes: &[u8]) -> io::Result<Option<(&[u8], usize)>> {
+    let (line, size) = match httparse::parse_chunk_size(bytes) {
+        Ok(httparse::Status::Complete(found)) => found,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(io::Error::other("a chunk without a size")),
+    };
+    let size = usize::try_from(size).map_err(io::Error::other)?;
+    let Some(end) = size.checked_add(line + 2) else { return Err(io::Error::other("a chunk without end")) };
+    let Some(whole) = bytes.get(line..end) else { return Ok(None) };
+    let data =
+        whole.strip_suffix(b"\r\n").ok_or_else(|| io::Error::other("a chunk that does not end where it says"))?;
+    Ok(Some((data, end)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `loadtest`: what a proxied call costs, beside what others ask for the same work.
 //!
-//! `loadtest lines` drives small calls in a pipeline over the TCP door, beside a bare relay; `loadtest idle` weighs idle WebSocket connections.
+//! `loadtest run` drives whatever listens, `loadtest upstream` is what stands behind it. `loadtest lines` drives small calls in a pipeline over the TCP door, beside a bare relay; `loadtest idle` weighs idle WebSocket connections.
 //! Each says in its own file how.
 //!
 //! `loadtest cost` starts a fast upstream and, one after the other, ringwall and its peers, each as one worker on a core of its own; drives the
@@ -53,7 +53,7 @@ enum Command {
     #[command(hide = true)]
     WebsocketBackend(websocket::Args),
     /// One load against whatever listens
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// The sample upstream: answers every request at once
     Upstream(upstream::Args),
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 /// Which revision of MCP the calls speak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Dialect {
     /// 2025-11-25: a session is opened with `initialize`.
     Session,
@@ -13,7 +13,7 @@ pub(crate) enum Dialect {
 
 const REVISION: &str = "2025-11-25";
 
-const MODERN_META: &str = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+pub(crate) const MODERN_META: &str = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
 
 const ANSWER_START: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
 const ANSWER_END: &[u8] = br#","result":{"content":[{"type":"text","text":"Message queued"}],"isError":false}}"#;

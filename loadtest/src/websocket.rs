@@ -5,6 +5,7 @@
 
 use std::io::{self, Cursor, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::Duration;
 
 use monoio::buf::IoBufMut;
@@ -20,7 +21,7 @@ use super::{echo, process::TOKEN};
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// Longest message of this tool; the rest is a fault.
-const MAX_MESSAGE_BYTES: u64 = 4096;
+const MAX_MESSAGE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The nonce of the standard's own example (RFC 6455 §1.3); nobody in between could mix up two clients of a loopback.
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -39,10 +40,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         let mut client = Self { stream, received: Vec::new() };
-        let request = format!(
-            "GET /ws HTTP/1.1\r\nHost: {to}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
-             Sec-WebSocket-Version: 13\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
-        );
+        let request = request_upgrade("/ws", &to.to_string(), TOKEN);
         client.stream.write_all(request.as_bytes())?;
         let len = loop {
             client.receive()?;
@@ -104,8 +102,17 @@ impl Client {
     }
 }
 
+/// The request for an upgrade.
+pub(crate) fn request_upgrade(path: &str, host: &str, token: &str) -> String {
+    let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n{authorization}\r\n"
+    )
+}
+
 /// The length of the head that agrees to the upgrade, once it is whole.
-fn switched(received: &[u8]) -> io::Result<Option<usize>> {
+pub(crate) fn switched(received: &[u8]) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut headers);
     let httparse::Status::Complete(len) = head.parse(received).map_err(io::Error::other)? else { return Ok(None) };
@@ -123,14 +130,14 @@ fn mask_of(id: u64) -> [u8; 4] {
     [a, b, c, d | 1]
 }
 
-fn write_frame(out: &mut Vec<u8>, payload: Vec<u8>, mask: Option<[u8; 4]>) -> io::Result<()> {
+pub(crate) fn write_frame(out: &mut Vec<u8>, payload: Vec<u8>, mask: Option<[u8; 4]>) -> io::Result<()> {
     let mut frame = Frame::message(payload, OpCode::Data(Data::Text), true);
     frame.header_mut().mask = mask;
     frame.format(out).map_err(io::Error::other)
 }
 
 /// Where the payload of the first frame stands and where the frame ends, once it is whole. Anything but a whole unmasked text is a fault.
-fn whole_frame(received: &[u8]) -> io::Result<Option<(std::ops::Range<usize>, usize)>> {
+fn whole_frame(received: &[u8]) -> io::Result<Option<(Range<usize>, usize)>> {
     let Some((header, start, end)) = frame_bounds(received)? else { return Ok(None) };
     if header.opcode != OpCode::Data(Data::Text) || !header.is_final || header.mask.is_some() {
         return Err(io::Error::other(format!("a frame that nobody asked for: {header:?}")));
@@ -138,7 +145,19 @@ fn whole_frame(received: &[u8]) -> io::Result<Option<(std::ops::Range<usize>, us
     Ok(Some((start..end, end)))
 }
 
-fn frame_bounds(received: &[u8]) -> io::Result<Option<(FrameHeader, usize, usize)>> {
+/// The mask of the first frame and where its payload stands, to the frame's end, once it is whole. A frame that no client may send is a fault.
+pub(crate) fn masked_frame(received: &[u8]) -> io::Result<Option<([u8; 4], Range<usize>)>> {
+    let Some((header, start, end)) = frame_bounds(received)? else { return Ok(None) };
+    let mask = header.mask.ok_or_else(|| io::Error::other("a client's frame without a mask"))?;
+    Ok(Some((mask, start..end)))
+}
+
+/// Masks a payload, or takes its mask off.
+pub(crate) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
+    payload.iter_mut().zip(mask.into_iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+}
+
+pub(crate) fn frame_bounds(received: &[u8]) -> io::Result<Option<(FrameHeader, usize, usize)>> {
     let mut cursor = Cursor::new(received);
     let Some((header, len)) = FrameHeader::parse(&mut cursor).map_err(io::Error::other)? else { return Ok(None) };
     if len > MAX_MESSAGE_BYTES {
@@ -198,7 +217,7 @@ async fn serve(mut stream: monoio::net::TcpStream) -> io::Result<()> {
 }
 
 /// Appends the answer to a request for an upgrade, once it is whole. Returns the request's length.
-fn upgrade(received: &[u8], out: &mut Vec<u8>) -> io::Result<Option<usize>> {
+pub(crate) fn upgrade(received: &[u8], out: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let mut headers = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(len) = head.parse(received).map_err(io::Error::other)? else { return Ok(None) };
@@ -213,10 +232,10 @@ fn upgrade(received: &[u8], out: &mut Vec<u8>) -> io::Result<Option<usize>> {
 
 /// Appends the answer to the first frame, once it is whole. Returns the frame's length.
 fn answer_frame(received: &mut [u8], out: &mut Vec<u8>) -> io::Result<Option<usize>> {
-    let Some((header, start, end)) = frame_bounds(received)? else { return Ok(None) };
-    let mask = header.mask.ok_or_else(|| io::Error::other("a client's frame without a mask"))?;
-    let payload = received.get_mut(start..end).unwrap_or_default();
-    payload.iter_mut().zip(mask.into_iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
+    let Some((mask, range)) = masked_frame(received)? else { return Ok(None) };
+    let end = range.end;
+    let payload = received.get_mut(range).unwrap_or_default();
+    apply_mask(payload, mask);
     let mut answer = Vec::new();
     echo::answer(&mut answer, payload);
     if answer.pop().is_some() {

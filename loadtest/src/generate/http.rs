@@ -1,79 +1,75 @@
-//! Calls over HTTP: one POST each, answers in the order of the calls.
+//! Responses over HTTP, in the order of their calls.
 
 use std::io;
 
 use super::super::framing::{self, Body, LastHead};
-use super::Load;
-use super::mix::{Call, ID_DIGITS};
+use super::{connection, events};
 
-/// A request whose id is yet to be written.
-pub(super) struct Request {
-    /// With room for the id.
-    pub(super) bytes: Vec<u8>,
-    pub(super) id_at: usize,
-}
-
-impl Request {
-    pub(super) fn new(load: &Load, call: &Call) -> Self {
-        let authorization =
-            if load.token.is_empty() { String::new() } else { format!("Authorization: Bearer {}\r\n", load.token) };
-        let host = load.tls.as_ref().map_or_else(|| load.target.to_string(), |tls| tls.name.clone());
-        let mut bytes = format!(
-            "POST {} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\n\
-             Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\nContent-Length: {}\r\n\r\n",
-            load.path,
-            call.message_len()
-        )
-        .into_bytes();
-        let (start, end) = call.message();
-        bytes.extend_from_slice(&start);
-        let id_at = bytes.len();
-        bytes.extend_from_slice(&[b'0'; ID_DIGITS]);
-        bytes.extend_from_slice(&end);
-        Self { bytes, id_at }
-    }
-
-    /// Appends the request with this id.
-    pub(super) fn write(&self, out: &mut Vec<u8>, id: [u8; ID_DIGITS]) {
-        let at = out.len() + self.id_at;
-        out.extend_from_slice(&self.bytes);
-        if let Some(place) = out.get_mut(at..at + ID_DIGITS) {
-            place.copy_from_slice(&id);
-        }
-    }
+/// What a head says beside the framing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Head {
+    pub(super) status: u16,
+    pub(super) is_event_stream: bool,
 }
 
 /// What the responses of one connection are read with.
 pub(super) struct Responses {
-    head: LastHead<u16>,
+    head: LastHead<Head>,
     joined: Vec<u8>,
+    message: Vec<u8>,
+    /// The last `Mcp-Session-Id`.
+    pub(super) session: Option<String>,
 }
 
 impl Responses {
     pub(super) fn new() -> Self {
-        Self { head: LastHead::new(), joined: Vec::new() }
+        Self { head: LastHead::new(), joined: Vec::new(), message: Vec::new(), session: None }
     }
 
-    /// The message in the response at the front of `bytes`, and the response's length, once it is whole. A response other than 200 is an error.
-    pub(super) fn read<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Option<(&'a [u8], usize)>> {
-        let Some((head_len, body, status)) = self.head.read(bytes, parse_head)? else { return Ok(None) };
+    /// The status of the response at the front of `bytes`, its message, and its length on the wire, once it is whole.
+    pub(super) fn read<'a>(&'a mut self, bytes: &'a [u8]) -> io::Result<Option<(u16, &'a [u8], usize)>> {
+        let session = &mut self.session;
+        let found = self.head.read(bytes, |bytes| {
+            let found = parse_head(bytes)?;
+            if let Some((len, ..)) = found {
+                *session = session_of(bytes.get(..len).unwrap_or_default());
+            }
+            Ok(found)
+        })?;
+        let Some((head_len, body, head)) = found else { return Ok(None) };
         let rest = bytes.get(head_len..).unwrap_or_default();
         let Some((content, body_len)) = framing::content(rest, body, &mut self.joined)? else { return Ok(None) };
-        if status != 200 {
-            return Err(io::Error::other(format!("status {status}: {}", super::connection::shown(content))));
+        let len = head_len + body_len;
+        if head.is_event_stream && head.status == 200 {
+            events::only_message(content, &mut self.message)?;
+            return Ok(Some((head.status, &self.message, len)));
         }
-        Ok(Some((content, head_len + body_len)))
+        Ok(Some((head.status, content, len)))
     }
 }
 
-fn parse_head(bytes: &[u8]) -> io::Result<Option<(usize, Body, u16)>> {
+pub(super) fn parse_head(bytes: &[u8]) -> io::Result<Option<(usize, Body, Head)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut head = httparse::Response::new(&mut headers);
-    match head.parse(bytes) {
-        Ok(httparse::Status::Complete(len)) => {
-            Ok(Some((len, framing::body_of(head.headers)?, head.code.unwrap_or_default())))
+    let mut response = httparse::Response::new(&mut headers);
+    let len = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(error) => {
+            return Err(io::Error::other(format!("no HTTP response ({error}): {}", connection::shown(bytes))));
         }
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(error) => Err(io::Error::other(format!("no HTTP response ({error}): {}", super::connection::shown(bytes)))),
-    }
+    };
+    let is_event_stream = response.headers.iter().any(|header| {
+        let kind = header.value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        header.name.eq_ignore_ascii_case("content-type") && kind.eq_ignore_ascii_case(b"text/event-stream")
+    });
+    let status = response.code.unwrap_or_default();
+    Ok(Some((len, framing::body_of(response.headers)?, Head { status, is_event_stream })))
+}
+
+fn session_of(head: &[u8]) -> Option<String> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    response.parse(head).ok()?;
+    let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("mcp-session-id"))?;
+    String::from_utf8(header.value.to_vec()).ok()
 }

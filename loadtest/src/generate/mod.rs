@@ -6,9 +6,15 @@
 
 mod connection;
 mod engine;
+mod events;
 mod http;
 mod mix;
+mod opening;
+mod outcome;
+mod prepared;
 mod progress;
+mod reader;
+mod request;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -19,10 +25,11 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use super::small_call::Dialect;
 
 pub(crate) use mix::Mix;
-pub(crate) use schedule::{Arrivals, Schedule};
+pub(crate) use outcome::{Outcome, QUANTILES};
+pub(crate) use schedule::{Arrivals, Random, Schedule};
 
 /// What calls go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -37,12 +44,24 @@ pub(crate) enum Door {
     Sse,
 }
 
+impl Door {
+    /// Where it is, if not told otherwise.
+    pub(crate) fn path(self) -> &'static str {
+        match self {
+            Self::Http => "/mcp",
+            Self::WebSocket => "/ws",
+            Self::Tcp => "",
+            Self::Sse => "/sse",
+        }
+    }
+}
+
 /// How the target is spoken to behind TLS.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     /// The name that its certificate must bear.
     pub(crate) name: String,
-    /// The certificates that are trusted, PEM.
+    /// The certificates that are trusted, PEM. That of the target itself will do if it signed itself.
     pub(crate) ca: PathBuf,
 }
 
@@ -56,63 +75,61 @@ pub(crate) struct Load {
     pub(crate) path: String,
     /// Bearer token of the door; empty: none is sent.
     pub(crate) token: String,
+    /// Which era calls are of. Of the session era, connections of all doors but HTTP open a session.
+    pub(crate) dialect: Dialect,
+    /// HTTP: each connection opens a session first, and names it in its calls.
+    pub(crate) session: bool,
     pub(crate) connections: usize,
     /// Calls in flight on a connection at most.
     pub(crate) pipeline: usize,
     pub(crate) schedule: Schedule,
     pub(crate) mix: Rc<Mix>,
+    /// An error that names its call is an answer too, and is counted. Otherwise only those calls may fail that the upstream was asked to let fail.
+    pub(crate) errors_allowed: bool,
     /// Calls that are made and checked and not recorded, first.
     pub(crate) warm_up: u64,
     /// Calls that are recorded.
     pub(crate) calls: u64,
     /// Without an answer for this long while calls are in flight, a run has failed.
     pub(crate) stall: Duration,
+    /// Processes whose CPU time over the recorded calls is taken.
+    pub(crate) measured: Vec<u32>,
 }
 
 impl Load {
-    /// 100,000 calls of 291 bytes over one connection, one at a time, the first 1,000 unrecorded.
+    /// 100,000 calls of 291 bytes over one connection, one at a time, 1,000 unrecorded ones before them.
     pub(crate) fn new(door: Door, target: SocketAddr) -> Self {
         Self {
             door,
             target,
             tls: None,
-            path: "/mcp".to_owned(),
+            path: door.path().to_owned(),
             token: String::new(),
+            dialect: Dialect::Session,
+            session: false,
             connections: 1,
             pipeline: 1,
             schedule: Schedule::Closed,
             mix: Rc::new(Mix::fixed(291)),
+            errors_allowed: false,
             warm_up: 1_000,
             calls: 100_000,
             stall: Duration::from_secs(10),
+            measured: Vec::new(),
         }
     }
 }
 
-/// What a run has shown.
-#[derive(Clone, Debug)]
-pub(crate) struct Outcome {
-    /// Recorded calls, all answered as they should be.
-    pub(crate) calls: u64,
-    /// From the begin of the first recorded call to the last answer.
-    pub(crate) took: Duration,
-    /// Nanoseconds; of an open schedule counted from when a call was due.
-    pub(crate) latency: Histogram<u64>,
-    /// Calls of an open schedule that were due while no connection was free.
-    pub(crate) waited: u64,
-    /// The latest that a call of an open schedule was begun although a connection was free: the generator itself was late.
-    pub(crate) generator_late: Duration,
-}
-
-impl Outcome {
-    pub(crate) fn calls_per_s(&self) -> f64 {
-        self.calls as f64 / self.took.as_secs_f64()
-    }
-
-    /// The latency that so many calls (0.5, 0.99) did not exceed, µs.
-    pub(crate) fn latency_us(&self, quantile: f64) -> f64 {
-        self.latency.value_at_quantile(quantile) as f64 / 1000.0
-    }
+/// How far a run is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen {
+    pub(crate) elapsed: Duration,
+    /// Of all calls, those of the warm-up among them.
+    pub(crate) answered: u64,
+    pub(crate) errors: u64,
+    pub(crate) total: u64,
+    /// Calls that are due and have no connection.
+    pub(crate) waiting: usize,
 }
 
 /// Connects, makes all calls and waits for all answers.
@@ -120,5 +137,10 @@ impl Outcome {
 /// # Errors
 /// Connections that cannot be opened, an answer that is not the one that its call has, a connection that ends, a stall; with the call's name.
 pub(crate) fn run(load: &Load) -> io::Result<Outcome> {
-    engine::run(load)
+    engine::run(load, None)
+}
+
+/// The same; `watch` is called once a second.
+pub(crate) fn run_watched(load: &Load, watch: &mut dyn FnMut(Seen)) -> io::Result<Outcome> {
+    engine::run(load, Some(watch))
 }

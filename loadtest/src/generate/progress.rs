@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::super::cpu;
 use super::schedule::{DueTimes, Schedule};
-use super::{Load, Outcome, mix};
+use super::{Load, Outcome, Seen, mix};
 
 /// Calls of an open schedule that may wait for a free connection. With more, the target is overrun beyond what a latency could tell.
 const MAX_WAITING: usize = 2_000_000;
@@ -40,7 +41,12 @@ pub(super) struct Progress {
     recorded_from_ns: u64,
     /// When the last answer came, or the first call after a time without any was begun.
     moved_ns: u64,
+    /// Of the recorded calls.
+    failed: u64,
     latency: Histogram<u64>,
+    measured: Vec<u32>,
+    /// CPU time of the measured processes and of this thread when the first recorded call began, ns.
+    cpu_before: io::Result<(u64, u64)>,
 }
 
 impl Progress {
@@ -70,7 +76,10 @@ impl Progress {
             free: VecDeque::new(),
             recorded_from_ns: 0,
             moved_ns: 0,
+            failed: 0,
             latency: Histogram::new_with_max(600_000_000_000, 3).map_err(io::Error::other)?,
+            measured: load.measured.clone(),
+            cpu_before: Ok((0, 0)),
         })
     }
 
@@ -103,6 +112,7 @@ impl Progress {
         }
         if number == self.warm_up {
             self.recorded_from_ns = due_ns;
+            self.cpu_before = self.cpu_ns();
         }
         Some(InFlight { number, due_ns })
     }
@@ -134,12 +144,30 @@ impl Progress {
         self.moved_ns
     }
 
-    /// A call was answered as it should be.
-    pub(super) fn answered(&mut self, call: InFlight, now_ns: u64) {
+    /// A call was answered as it should be: with what it asked for, or with the failure that it was to have.
+    pub(super) fn answered(&mut self, call: InFlight, now_ns: u64, right: bool) {
         self.answered += 1;
         self.moved_ns = now_ns;
-        if call.number >= self.warm_up {
-            self.latency.saturating_record(now_ns.saturating_sub(call.due_ns));
+        match (call.number >= self.warm_up, right) {
+            (true, true) => self.latency.saturating_record(now_ns.saturating_sub(call.due_ns)),
+            (true, false) => self.failed += 1,
+            (false, _) => {}
+        }
+    }
+
+    /// CPU time that the measured processes and this thread have used so far, ns.
+    fn cpu_ns(&self) -> io::Result<(u64, u64)> {
+        let measured = self.measured.iter().map(|pid| cpu::process_used_ns(*pid)).sum::<io::Result<u64>>()?;
+        Ok((measured, cpu::this_thread_used_ns()))
+    }
+
+    pub(super) fn seen(&self, now_ns: u64) -> Seen {
+        Seen {
+            elapsed: Duration::from_nanos(now_ns),
+            answered: self.answered,
+            errors: self.failed,
+            total: self.total,
+            waiting: self.waiting.len(),
         }
     }
 
@@ -164,13 +192,19 @@ impl Progress {
         Ok(Duration::from_nanos(until_ns.saturating_sub(now_ns)))
     }
 
-    pub(super) fn outcome(self) -> Outcome {
-        Outcome {
+    pub(super) fn outcome(self) -> io::Result<Outcome> {
+        let after = self.cpu_ns()?;
+        let before = self.cpu_before?;
+        let cpu = Duration::from_nanos(after.0.saturating_sub(before.0));
+        Ok(Outcome {
             calls: self.total - self.warm_up,
+            errors: self.failed,
             took: Duration::from_nanos(self.moved_ns.saturating_sub(self.recorded_from_ns)),
             latency: self.latency,
             waited: self.waited,
             generator_late: Duration::from_nanos(self.late_ns),
-        }
+            cpu: (!self.measured.is_empty()).then_some(cpu),
+            generator_cpu: Duration::from_nanos(after.1.saturating_sub(before.1)),
+        })
     }
 }

@@ -50,7 +50,7 @@ impl Iterator for DueTimes {
         self.last_ns = match self.arrivals {
             // Not a sum, whose rounding would add up.
             Arrivals::Constant => self.gap_ns * (self.given - 1) as f64,
-            Arrivals::Poisson { .. } => self.last_ns - self.gap_ns * (1.0 - self.random.unit()).ln(),
+            Arrivals::Poisson { .. } => self.last_ns + self.gap_ns * self.random.exponential(),
         };
         Some(self.last_ns as u64)
     }
@@ -76,6 +76,11 @@ impl Random {
     /// From 0 inclusive to 1 exclusive.
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Above 0, 1 in the mean, distributed exponentially.
+    pub(crate) fn exponential(&mut self) -> f64 {
+        -(1.0 - self.unit()).ln()
     }
 }
 
