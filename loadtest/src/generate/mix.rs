@@ -25,7 +25,7 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    fn new(tool: &str, arguments: Vec<u8>) -> Self {
+    pub(crate) fn new(tool: &str, arguments: Vec<u8>) -> Self {
         let mut answer_end = Vec::new();
         answer::write_end(&mut answer_end, &arguments);
         Self { tool: tool.to_owned(), arguments, answer_end }
@@ -58,6 +58,11 @@ impl Mix {
         };
         let empty = Call::new("comms_send_message", arguments(0)).message_len();
         Self { calls: vec![Call::new("comms_send_message", arguments(len.saturating_sub(empty)))] }
+    }
+
+    /// These calls, and the answers that they name.
+    pub(crate) fn of(calls: Vec<Call>) -> Self {
+        Self { calls }
     }
 
     pub(crate) fn calls(&self) -> &[Call] {
