@@ -22,7 +22,7 @@ use super::peer::{Group, Kind, Peer, Place, Program, free_ports};
 use super::process::Scratch;
 use cell::Cell;
 use machine::{Cores, Machine};
-use rounds::{Amount, Course};
+use rounds::{Amount, Course, Failure};
 
 /// Arguments of `loadtest compare`.
 #[derive(clap::Args)]
@@ -99,6 +99,7 @@ struct Report {
     peers: Vec<Member>,
     /// Peers that are not installed.
     absent: Vec<Kind>,
+    failures: Vec<Failure>,
     cells: Vec<Cell>,
     open: Vec<Cell>,
     /// Calls a second of the open schedule.
@@ -143,6 +144,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         Some(rate) => course.open(goals::CONNECTIONS, rate, &[Kind::Ringwall, Kind::Haproxy])?,
         None => Vec::new(),
     };
+    let failures = course.failures;
     let starts_ms = if peers.iter().any(|peer| peer.kind == Kind::Ringwall) {
         start_up::measure(&place, args.starts, &usable)?
     } else {
@@ -150,7 +152,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     };
     let peers = members(peers)?;
     machine.after();
-    let report = Report { machine, peers, absent, cells, open, open_rate, starts_ms, took: began.elapsed() };
+    let report = Report { machine, peers, absent, failures, cells, open, open_rate, starts_ms, took: began.elapsed() };
     publish(args, &report)
 }
 
@@ -220,11 +222,13 @@ fn as_json(args: &Args, report: &Report) -> Value {
         json!({"goal": goal.what, "limit": goal.limit, "at_most": goal.at_most,
                "median": goal.figures.is_some().then(|| goal.median()), "held": goal.held()})
     };
+    let failure = |failure: &Failure| json!({"peer": failure.kind.slug(), "connections": failure.connections, "why": failure.why});
     json!({
         "command": "compare", "date": report.machine.date, "machine": report.machine.describe(), "commit": args.commit,
         "rounds": args.rounds, "peers": report.peers.iter().map(peer).collect::<Vec<_>>(),
         "absent": report.absent.iter().map(|kind| kind.slug()).collect::<Vec<_>>(),
         "cells": report.cells.iter().map(Cell::as_json).collect::<Vec<_>>(),
+        "failures": report.failures.iter().map(failure).collect::<Vec<_>>(),
         "open_calls_per_s": report.open_rate,
         "open": report.open.iter().map(Cell::as_json).collect::<Vec<_>>(),
         "starts_ms": report.starts_ms,

@@ -26,8 +26,16 @@ const FIRST_CALLS: u64 = 50;
 /// How long a peer that was stopped may take until it answers again: its clocks have gone on without it.
 const RECOVERY: Duration = Duration::from_secs(10);
 
-/// Without an answer for so long a run has failed. The slowest gateways take seconds under 512 connections.
-const STALL: Duration = Duration::from_secs(60);
+/// Without an answer for so long a peer has failed. The slowest gateways take seconds under 512 connections.
+const STALL: Duration = Duration::from_secs(20);
+
+/// A gateway that could not do the work.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub(super) kind: Kind,
+    pub(super) connections: usize,
+    pub(super) why: String,
+}
 
 impl Amount {
     /// Recorded calls for a peer that has shown this pace, in this part of a round; at least one for each connection.
@@ -47,38 +55,57 @@ pub(super) struct Course<'a> {
     upstream: &'a Group,
     rounds: usize,
     amount: Amount,
+    pub(super) failures: Vec<Failure>,
 }
 
 impl<'a> Course<'a> {
     pub(super) fn new(peers: &'a [Peer], upstream: &'a Group, rounds: usize, amount: Amount) -> Self {
-        Self { peers, upstream, rounds, amount }
+        Self { peers, upstream, rounds, amount, failures: Vec::new() }
     }
 
     /// All rounds at one number of connections, each with one call at a time.
+    ///
+    /// A gateway that fails is left out from then on, and its rounds at this number are. Anybody else who fails ends the run.
     pub(super) fn closed(&mut self, connections: usize) -> io::Result<Vec<Cell>> {
-        let mut cells = Vec::new();
-        let mut paces = vec![0.0; self.peers.len()];
+        let mut cells: Vec<Cell> = Vec::new();
+        let mut paces = vec![None; self.peers.len()];
         for round in 0..=self.rounds {
             for index in turn(round, self.peers.len()) {
                 let (Some(peer), Some(pace)) = (self.peers.get(index), paces.get_mut(index)) else { continue };
+                if self.failures.iter().any(|failure| failure.kind == peer.kind) {
+                    continue;
+                }
                 self.progress(&format!("{connections} connections"), round, peer);
-                let cell = alone(peer, || {
-                    if round == 0 {
-                        *pace = self.pace(peer, connections)?;
+                match alone(peer, || self.paced(peer, connections, round, pace)) {
+                    Ok(cell) if round > 0 => cells.push(cell),
+                    Ok(_) => {}
+                    Err(error) if peer.kind.may_fail() => {
+                        cells.retain(|cell| cell.kind != peer.kind);
+                        let why = error.to_string();
+                        eprintln!("{} has failed and is left out: {why}", peer.kind.title());
+                        self.failures.push(Failure { kind: peer.kind, connections, why });
+                        peer.group.stop()?;
                     }
-                    // The first round warms up.
-                    let part = if round == 0 { 0.5 } else { 1.0 };
-                    let calls = self.amount.calls(*pace, part, connections);
-                    self.cell(peer, connections, round, Schedule::Closed, calls)
-                })?;
-                *pace = cell.calls_per_s;
-                if round > 0 {
-                    cells.push(cell);
+                    Err(error) => return Err(error),
                 }
             }
         }
         eprintln!();
         Ok(cells)
+    }
+
+    /// One peer in one round, with as many calls as its pace allows, which is found out first.
+    fn paced(&self, peer: &Peer, connections: usize, round: usize, pace: &mut Option<f64>) -> io::Result<Cell> {
+        let known = match *pace {
+            Some(known) => known,
+            None => self.pace(peer, connections)?,
+        };
+        // The first round warms up.
+        let part = if round == 0 { 0.5 } else { 1.0 };
+        let calls = self.amount.calls(known, part, connections);
+        let cell = self.cell(peer, connections, round, Schedule::Closed, calls)?;
+        *pace = Some(cell.calls_per_s);
+        Ok(cell)
     }
 
     /// All rounds of an open schedule through those of the peers that are named.

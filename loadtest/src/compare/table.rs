@@ -60,10 +60,20 @@ fn kinds(report: &Report) -> impl Iterator<Item = Kind> {
     report.peers.iter().map(|member| member.kind)
 }
 
+/// Those who have figures at this number of connections.
+fn kinds_at(report: &Report, connections: usize) -> Vec<Kind> {
+    kinds(report).filter(|kind| cell::of(&report.cells, *kind, connections).next().is_some()).collect()
+}
+
 fn closed(out: &mut String, report: &Report, connections: usize) {
     line!(out, "\n## {connections} {}\n", if connections == 1 { "connection" } else { "connections" });
-    figures(out, &report.cells, kinds(report), connections);
-    ratios(out, report, connections);
+    let kinds = kinds_at(report, connections);
+    figures(out, &report.cells, kinds.iter().copied(), connections);
+    for failure in report.failures.iter().filter(|failure| failure.connections == connections) {
+        let why = failure.why.lines().next().unwrap_or_default();
+        line!(out, "\n{} fails here and is left out from here on: {why}", failure.kind.title());
+    }
+    ratios(out, report, &kinds, connections);
 }
 
 fn figures(out: &mut String, cells: &[Cell], kinds: impl Iterator<Item = Kind>, connections: usize) {
@@ -92,15 +102,15 @@ fn figures(out: &mut String, cells: &[Cell], kinds: impl Iterator<Item = Kind>, 
 }
 
 /// CPU time of a call, of each peer to each of the bases that took part.
-fn ratios(out: &mut String, report: &Report, connections: usize) {
-    let bases: Vec<Kind> = BASES.into_iter().filter(|base| kinds(report).any(|kind| kind == *base)).collect();
+fn ratios(out: &mut String, report: &Report, kinds: &[Kind], connections: usize) {
+    let bases: Vec<Kind> = BASES.into_iter().filter(|base| kinds.contains(base)).collect();
     if bases.is_empty() {
         return;
     }
     let heads: Vec<String> = bases.iter().map(|base| format!("to {}", base.title())).collect();
     line!(out, "\n| CPU a call, round by round | {} |", heads.join(" | "));
     line!(out, "|---{}|", "|---".repeat(bases.len()));
-    for kind in kinds(report) {
+    for &kind in kinds {
         let ratio = |base: &Kind| {
             let ratio = paired(&report.cells, (kind, *base), connections, |cell| cell.cpu_us, |a, b| a / b);
             if kind == *base { "1".to_owned() } else { ratio.map_or_else(|| "–".to_owned(), |r| r.with_spread(2)) }
@@ -160,6 +170,7 @@ mod tests {
 
     use super::super::cell::tests::cell;
     use super::super::machine::{Cores, Machine};
+    use super::super::rounds::Failure;
     use super::super::{Member, as_json};
     use super::*;
 
@@ -177,6 +188,7 @@ mod tests {
             machine: Machine::before(Cores { measured: 1, generator: 0, upstream: 0 }),
             peers: members.into_iter().map(member).collect(),
             absent: vec![Kind::Envoy],
+            failures: vec![Failure { kind: Kind::McpProxy, connections: 64, why: "timed out\nand more".to_owned() }],
             open: vec![cell(Kind::Ringwall, 64, 1, 5.0), cell(Kind::Haproxy, 64, 1, 10.0)],
             cells,
             open_rate: Some(12_500.0),
@@ -199,6 +211,7 @@ mod tests {
             "| ringwall, guards on | 9.00 (9.00–9.00) | 55556 (55556–55556) | 90 (90–90) | 180 (180–180) | 270 (270–270) | 50 % | 25 %, 12 % | 111111 |",
             "| ringwall, guards on | 0.90 (0.90–0.90) |",
             "## Open loop, 12500 calls/s over 64 connections",
+            "mcp-proxy fails here and is left out from here on: timed out\n",
             "| HAProxy | 2.0 |",
             "| CPU a call against HAProxy | at most 0.85 | 0.90 (0.90–0.90) | **no** |",
             "| CPU a call against Envoy | at most 0.35 | not measured | – |",

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-pub(crate) use mix::{Call, ID_DIGITS, Mix};
+pub(crate) use mix::{Call, Mix};
 pub(crate) use schedule::{Arrivals, Schedule};
 
 /// What calls go through.

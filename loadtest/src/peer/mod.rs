@@ -81,6 +81,11 @@ impl Kind {
         }
     }
 
+    /// Whether a run goes on without it when it fails: a gateway that writes messages anew may give up where proxies do not.
+    pub(crate) fn may_fail(self) -> bool {
+        matches!(self, Self::McpProxy | Self::Contextforge)
+    }
+
     /// As tables have it.
     pub(crate) fn title(self) -> &'static str {
         match self {
