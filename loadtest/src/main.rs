@@ -9,15 +9,18 @@
 //! spoilt least. Rounds are interleaved, and the median and the spread over the rounds are printed.
 
 mod channel;
+mod compare;
 mod cost;
 mod cpu;
 mod echo;
 mod figures;
 mod framing;
 mod generate;
+mod hold;
 mod idle;
 mod lines;
 mod machine;
+mod peer;
 mod poll;
 mod process;
 mod relay;
@@ -40,12 +43,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Calls through ringwall and all its peers that are installed, in interleaved rounds, and the goals that they hold
+    Compare(compare::Args),
     /// CPU time of a proxied call, beside HAProxy and nginx where they are installed
     Cost(cost::Args),
     /// Small calls in a pipeline over the TCP door, beside a relay that looks at nothing
     Lines(lines::Args),
     /// Memory of idle WebSocket connections, beside HAProxy, and what an active client notices of them
     Idle(idle::Args),
+    /// Becomes another program that ends with this one
+    #[command(hide = true)]
+    Hold(hold::Args),
     /// The relay of `lines`
     #[command(hide = true)]
     Relay(relay::Args),
@@ -60,9 +68,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
+        Command::Compare(args) => compare::run(&args),
         Command::Cost(args) => cost::run(&args),
         Command::Lines(args) => lines::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Hold(args) => hold::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::WebsocketBackend(args) => websocket::run_backend(&args),
         Command::Run(args) => run::run(&args),

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::small_call::Dialect;
 
-pub(crate) use mix::Mix;
+pub(crate) use mix::{Call, Mix};
 pub(crate) use outcome::{Outcome, QUANTILES};
 pub(crate) use schedule::{Arrivals, Random, Schedule};
 

@@ -26,7 +26,8 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
-    fn read(pid: u32) -> io::Result<Self> {
+    /// The memory of a process now.
+    pub(crate) fn read(pid: u32) -> io::Result<Self> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
         Self::parse(&text).ok_or_else(|| io::Error::other("smaps_rollup is not what it should be"))
     }

@@ -7,7 +7,7 @@
 
 mod active;
 mod crowd;
-mod memory;
+pub(crate) mod memory;
 
 use std::io;
 use std::path::{Path, PathBuf};
