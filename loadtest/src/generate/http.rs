@@ -17,9 +17,11 @@ impl Request {
     pub(super) fn new(load: &Load, call: &Call) -> Self {
         let authorization =
             if load.token.is_empty() { String::new() } else { format!("Authorization: Bearer {}\r\n", load.token) };
+        let session =
+            if load.session.is_empty() { String::new() } else { format!("Mcp-Session-Id: {}\r\n", load.session) };
         let host = load.tls.as_ref().map_or_else(|| load.target.to_string(), |tls| tls.name.clone());
         let mut bytes = format!(
-            "POST {} HTTP/1.1\r\nHost: {host}\r\n{authorization}Content-Type: application/json\r\n\
+            "POST {} HTTP/1.1\r\nHost: {host}\r\n{authorization}{session}Content-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\nContent-Length: {}\r\n\r\n",
             load.path,
             call.message_len()

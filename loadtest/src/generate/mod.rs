@@ -56,6 +56,8 @@ pub(crate) struct Load {
     pub(crate) path: String,
     /// Bearer token of the door; empty: none is sent.
     pub(crate) token: String,
+    /// MCP session that HTTP requests name; empty: none.
+    pub(crate) session: String,
     pub(crate) connections: usize,
     /// Calls in flight on a connection at most.
     pub(crate) pipeline: usize,
@@ -78,6 +80,7 @@ impl Load {
             tls: None,
             path: "/mcp".to_owned(),
             token: String::new(),
+            session: String::new(),
             connections: 1,
             pipeline: 1,
             schedule: Schedule::Closed,
