@@ -79,6 +79,8 @@ pub(crate) struct Load {
     pub(crate) dialect: Dialect,
     /// HTTP: each connection opens a session first, and names it in its calls.
     pub(crate) session: bool,
+    /// HTTP: a session that is open already, which all calls name; empty: none.
+    pub(crate) session_id: String,
     pub(crate) connections: usize,
     /// Calls in flight on a connection at most.
     pub(crate) pipeline: usize,
@@ -107,6 +109,7 @@ impl Load {
             token: String::new(),
             dialect: Dialect::Session,
             session: false,
+            session_id: String::new(),
             connections: 1,
             pipeline: 1,
             schedule: Schedule::Closed,

@@ -67,6 +67,9 @@ impl Opener {
     fn http(&self, load: &Load) -> io::Result<Opened> {
         let mut first_line = format!("POST {} HTTP/1.1\r\n", load.path).into_bytes();
         let mut dialog = Dialog::new(self.connect(load)?, Reader::Http(Responses::new()));
+        if !load.session_id.is_empty() {
+            first_line.extend_from_slice(format!("Mcp-Session-Id: {}\r\n", load.session_id).as_bytes());
+        }
         if load.session {
             let initialize = request::wrap(load, &small_call::initialize())?;
             dialog.send(&[first_line.as_slice(), &initialize].concat())?;

@@ -38,7 +38,7 @@ pub(crate) fn right_call(target: &Target) -> io::Result<()> {
 
 fn call(target: &Target, token: &str, call: &Call, id: &str) -> io::Result<Response> {
     let (start, end) = call.message();
-    post(target.address, target.path, token, &[&start, id.as_bytes(), &end].concat())
+    post(target.address, target.path, token, &target.session, &[&start, id.as_bytes(), &end].concat())
 }
 
 /// With guards on: nobody comes in without a token or with a wrong one, and no agent speaks for another.

@@ -16,6 +16,8 @@ const MAX_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Response {
     pub(crate) status: u16,
+    /// The MCP session that it names.
+    pub(crate) session: Option<String>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -28,11 +30,12 @@ impl Response {
     }
 }
 
-/// POSTs a JSON body. An empty token sends none.
-pub(crate) fn post(to: SocketAddr, path: &str, token: &str, body: &[u8]) -> io::Result<Response> {
+/// POSTs a JSON body. An empty token or session sends none.
+pub(crate) fn post(to: SocketAddr, path: &str, token: &str, session: &str, body: &[u8]) -> io::Result<Response> {
     let authorization = if token.is_empty() { String::new() } else { format!("Authorization: Bearer {token}\r\n") };
+    let session = if session.is_empty() { String::new() } else { format!("Mcp-Session-Id: {session}\r\n") };
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {to}\r\n{authorization}Content-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: {to}\r\n{authorization}{session}Content-Type: application/json\r\n\
          Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
@@ -61,9 +64,11 @@ fn parse(bytes: &[u8]) -> io::Result<Option<Response>> {
     let httparse::Status::Complete(head_len) = head.parse(bytes).map_err(io::Error::other)? else { return Ok(None) };
     let body: Body = framing::body_of(head.headers)?;
     let status = head.code.unwrap_or_default();
+    let session = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("mcp-session-id"));
+    let session = session.map(|header| String::from_utf8_lossy(header.value).into_owned());
     let rest = bytes.get(head_len..).unwrap_or_default();
     let content = framing::content(rest, body, &mut Vec::new())?.map(|(content, _)| content.to_vec());
-    Ok(content.map(|body| Response { status, body }))
+    Ok(content.map(|body| Response { status, session, body }))
 }
 
 #[cfg(test)]
@@ -72,13 +77,16 @@ mod tests {
 
     #[test]
     fn a_response_is_taken_when_it_is_whole() -> io::Result<()> {
-        let plain = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno";
+        let plain = b"HTTP/1.1 403 Forbidden\r\nmcp-session-id: 7e\r\nContent-Length: 2\r\n\r\nno";
         let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nye\r\n1\r\ns\r\n0\r\n\r\n";
-        for (wire, status, body) in [(&plain[..], 403, &b"no"[..]), (chunked, 200, b"yes")] {
+        for (wire, status, session, body) in [(&plain[..], 403, Some("7e"), &b"no"[..]), (chunked, 200, None, b"yes")] {
             for cut in 0..wire.len() {
                 assert_eq!(parse(wire.get(..cut).unwrap_or_default())?, None, "{cut}");
             }
-            assert_eq!(parse(wire)?, Some(Response { status, body: body.to_vec() }));
+            assert_eq!(
+                parse(wire)?,
+                Some(Response { status, session: session.map(str::to_owned), body: body.to_vec() })
+            );
         }
         assert!(parse(b"SSH-2.0-x\r\n").is_err());
         Ok(())

@@ -14,6 +14,9 @@ const SECRET: &str = "loadtest-signing-key-0123456789abcdef";
 /// ContextForge makes its database first.
 const CONTEXTFORGE_PATIENCE: Duration = Duration::from_secs(180);
 
+const INITIALIZE: &[u8] = br#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"loadtest","version":"0"}}}"#;
+const INITIALIZED: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+
 pub(super) fn prepare(kind: Kind, place: &Place, port: u16) -> io::Result<Option<Prepared>> {
     match kind {
         Kind::McpProxy => mcp_proxy(place, port),
@@ -23,7 +26,7 @@ pub(super) fn prepare(kind: Kind, place: &Place, port: u16) -> io::Result<Option
 }
 
 /// What a gateway is told once it listens.
-pub(super) fn set_up(kind: Kind, target: &Target, place: &Place, home: &Path) -> io::Result<()> {
+pub(super) fn set_up(kind: Kind, target: &mut Target, place: &Place, home: &Path) -> io::Result<()> {
     if kind != Kind::Contextforge {
         return Ok(());
     }
@@ -31,10 +34,15 @@ pub(super) fn set_up(kind: Kind, target: &Target, place: &Place, home: &Path) ->
     let server = format!(
         r#"{{"name":"up","url":"http://127.0.0.1:{upstream}/mcp","transport":"STREAMABLEHTTP","visibility":"public"}}"#
     );
-    let response = exchange::post(target.address, "/gateways", &admin_token(place, home)?, server.as_bytes())?;
+    let response = exchange::post(target.address, "/gateways", &admin_token(place, home)?, "", server.as_bytes())?;
     if !(200..300).contains(&response.status) {
         return Err(io::Error::other(format!("the upstream was not registered: {}", response.shown())));
     }
+    // Within a session it keeps one with the upstream; without, it opens one for every call.
+    let opened = exchange::post(target.address, target.path, "", "", INITIALIZE)?;
+    let none = || io::Error::other(format!("no session was opened: {}", opened.shown()));
+    target.session = opened.session.clone().ok_or_else(none)?;
+    exchange::post(target.address, target.path, "", &target.session, INITIALIZED)?;
     Ok(())
 }
 

@@ -141,6 +141,8 @@ pub(crate) struct Target {
     pub(crate) path: &'static str,
     /// Empty where none is asked for.
     pub(crate) token: &'static str,
+    /// The MCP session that calls belong to; empty where they need none.
+    pub(crate) session: String,
     /// The call as this peer wants it, with the answer that comes through it.
     pub(crate) call: Call,
 }
@@ -150,13 +152,25 @@ impl Target {
     fn plain(port: u16) -> Self {
         let mix = Mix::fixed(CALL_BYTES);
         let call = mix.calls().first().cloned().unwrap_or_else(|| Call::new("", Vec::new()));
-        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), path: "/mcp", token: "", call }
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            path: "/mcp",
+            token: "",
+            session: String::new(),
+            call,
+        }
     }
 
     /// What is driven through it; the caller says how much.
     pub(crate) fn load(&self) -> Load {
         let mix = Rc::new(Mix::of(vec![self.call.clone()]));
-        Load { path: self.path.to_owned(), token: self.token.to_owned(), mix, ..Load::new(Door::Http, self.address) }
+        Load {
+            path: self.path.to_owned(),
+            token: self.token.to_owned(),
+            session_id: self.session.clone(),
+            mix,
+            ..Load::new(Door::Http, self.address)
+        }
     }
 }
 
@@ -184,7 +198,7 @@ impl Peer {
         let Prepared { program, home, version, mut target } = prepared;
         let mut group = Group::start(kind.slug(), &program, &home, Some(place.core))?;
         group.listening(target.address, program.patience)?;
-        gateways::set_up(kind, &target, place, &home).map_err(|error| group.explain(&error))?;
+        gateways::set_up(kind, &mut target, place, &home).map_err(|error| group.explain(&error))?;
         // Some listen before they have read their routes.
         let end = Instant::now() + READY;
         while let Err(error) = check::works(kind, &mut target) {
