@@ -21,6 +21,7 @@ mod machine;
 mod poll;
 mod process;
 mod relay;
+mod report;
 mod run;
 mod small_call;
 mod upstream;
