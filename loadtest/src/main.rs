@@ -23,6 +23,7 @@ mod process;
 mod relay;
 mod report;
 mod run;
+mod scale;
 mod small_call;
 mod upstream;
 mod websocket;
@@ -53,6 +54,11 @@ enum Command {
     /// The WebSocket server behind HAProxy in `idle`
     #[command(hide = true)]
     WebsocketBackend(websocket::Args),
+    /// What a call costs as workers, connections, bytes and keys grow
+    Scale(scale::Args),
+    /// The idle connections of `scale`
+    #[command(hide = true)]
+    Crowd(scale::CrowdArgs),
     /// One load against whatever listens
     Run(Box<run::Args>),
     /// The sample upstream: answers every request at once
@@ -66,6 +72,8 @@ fn main() -> ExitCode {
         Command::Idle(args) => idle::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::WebsocketBackend(args) => websocket::run_backend(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Crowd(args) => scale::run_crowd(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     };

@@ -3,8 +3,6 @@
 //! A command fills a [`Report`] with sections of tables, charts and goals, and hands it to [`Outputs`]. Nothing here measures. The page needs no
 //! network and no script; texts that came from a command line or a program are escaped in every form.
 
-#![allow(dead_code, reason = "commands come to it one by one")]
-
 mod axis;
 mod chart;
 mod html;
@@ -16,12 +14,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-#[allow(unused_imports, reason = "as above")]
-pub(crate) use {
-    axis::Axis,
-    chart::{Chart, Point, Series},
-    table::{Cell, Column, Goal, Table},
-};
+pub(crate) use axis::Axis;
+pub(crate) use chart::{Chart, Point, Series};
+pub(crate) use table::{Cell, Column, Goal, Table, grouped};
 
 /// What one run has shown, and what is needed to run it again.
 #[derive(Serialize)]

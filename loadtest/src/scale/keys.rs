@@ -1,0 +1,407 @@
+//! Keys, from one to a million: whatever the gateway tells its clients apart by.
+//!
+//! | key | where it stands | how many there may be |
+//! |---|---|---|
+//! | agent | hash map of token hashes, made at the start from the policy file (`guard/authenticate.rs`) | 100,000 (`settings/policy/load.rs`) |
+//! | session | nowhere: the id is the session, sealed (`door/session.rs`) | any number |
+//! | client address behind a trusted proxy | nowhere yet: read from `X-Forwarded-For` for each request (`guard/proxies.rs`) | any number |
+//! | address of a connection | table of open connections, of fixed size (`state/admission.rs`) | as many as connections |
+//!
+//! Tables that count requests by agent, session or address will show in these very sweeps: every key is visited once before the first round, so what
+//! a key leaves behind is there. Calls then go through the keys in an order that no cache can guess.
+
+use std::fmt::Write;
+use std::io;
+use std::net::Ipv4Addr;
+
+use sha2::{Digest, Sha256};
+
+use super::super::idle::Memory;
+use super::super::process::{Running, TOKEN};
+use super::super::report::{Axis, Cell, Chart, Column, Point, Section, Series, Table};
+use super::Bench;
+use super::client::{self, Client, PlainCall, Response};
+use super::connections::{self, Trips};
+use super::crowd::{Kind, address};
+use super::point::{self, Round, Rounds};
+use super::waves::Waves;
+
+/// Keys of the points, up to what was asked for.
+const POINTS: [u64; 5] = [1, 1_000, 10_000, 100_000, 1_000_000];
+
+/// Agents that a policy file may have.
+const MAX_AGENTS: u64 = 100_000;
+
+/// Open connections from different addresses.
+const CONNECTED: [usize; 3] = [1, 1_000, 15_000];
+
+/// Connections that are opened, used for one call and closed, a point a round, of the calls of other points.
+const CHURN_SHARE: u64 = 5;
+
+/// What one kind of key has shown.
+struct Kept {
+    name: &'static str,
+    points: Vec<u64>,
+    rounds: Vec<Rounds>,
+    /// MiB with so many keys; no number where it was not read.
+    mib: Vec<f64>,
+}
+
+pub(super) fn sweep(bench: &mut Bench<'_>) -> io::Result<Vec<Section>> {
+    let upstream = bench.upstream(&["--sessions".to_owned()])?;
+    let kinds = [agents(bench, &upstream)?, sessions(bench, &upstream)?, addresses(bench, &upstream)?];
+    let connected = connected(bench, &upstream)?;
+    Ok(vec![shown(&kinds), shown_connected(&connected)])
+}
+
+/// The points up to `most`, which is the last where the list goes beyond it.
+pub(super) fn up_to<N: Copy + PartialOrd>(points: &[N], most: N) -> Vec<N> {
+    let mut kept: Vec<N> = points.iter().copied().filter(|point| *point < most).collect();
+    if points.last().is_some_and(|last| *last >= most) {
+        kept.push(most);
+    }
+    kept
+}
+
+/// `12,345`.
+pub(super) fn count(number: u64) -> String {
+    super::super::report::grouped(number as f64, 0)
+}
+
+/// The key of a call, in an order that looks like none: neighbours in time are no neighbours in memory.
+fn key_of(call: u64, keys: u64) -> u64 {
+    call.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_right(31) % keys
+}
+
+/// Measures all points in turns, the first round for warming up. `measure` is given a point's place.
+fn rounds(
+    bench: &Bench<'_>,
+    name: &str,
+    points: usize,
+    mut measure: impl FnMut(usize) -> io::Result<Round>,
+) -> io::Result<Vec<Rounds>> {
+    let mut seen = vec![Rounds::default(); points];
+    for round in 0..=bench.args.rounds {
+        bench.progress(name, round);
+        for (place, rounds) in seen.iter_mut().enumerate() {
+            let measured = measure(place)?;
+            if round > 0 {
+                rounds.push(measured);
+            }
+        }
+    }
+    Ok(seen)
+}
+
+/// Calls through a gateway, each with the header fields of its key, and each answered as its key's.
+fn keyed(
+    bench: &Bench<'_>,
+    gateway: &Running,
+    calls: u64,
+    mut fields: impl FnMut(&mut Vec<u8>, u64),
+    mut check: impl FnMut(&PlainCall, u64, &Response, &[u8]) -> io::Result<()>,
+) -> io::Result<Round> {
+    let mut waves = Waves::connect(gateway.address, bench.args.active)?;
+    let call = PlainCall::new(gateway.address)?;
+    let mut own = Vec::new();
+    point::around(gateway, calls, || {
+        waves.drive(
+            calls,
+            |request, number| {
+                own.clear();
+                fields(&mut own, number);
+                call.write(request, number, &own);
+            },
+            |number, response, body| check(&call, number, response, body),
+        )
+    })
+}
+
+/// Agents of the policy file, each with its token: a gateway a point, since the file is read at the start.
+fn agents(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Kept> {
+    let points = up_to(&POINTS, bench.args.max_keys.min(MAX_AGENTS));
+    let mut gateways = Vec::new();
+    for keys in &points {
+        let policy = bench.dir().join(format!("agents-{keys}.toml"));
+        std::fs::write(&policy, policy_of(*keys))?;
+        let gateway = bench.gateway(upstream, &[("RINGWALL_POLICY", policy.to_string_lossy().into_owned())])?;
+        let agent = |fields: &mut Vec<u8>, number| {
+            fields.extend_from_slice(client::authorization(&token_of(number)).as_bytes());
+        };
+        keyed(bench, &gateway, *keys, agent, |call, number, response, body| {
+            call.check_as(&agent_of(number), number, response, body)
+        })?;
+        gateways.push(gateway);
+    }
+    let rounds = rounds(bench, "agents", points.len(), |place| {
+        let (Some(gateway), Some(keys)) = (gateways.get(place), points.get(place)) else { return Err(no_point()) };
+        let authorized = |fields: &mut Vec<u8>, number| {
+            fields.extend_from_slice(client::authorization(&token_of(key_of(number, *keys))).as_bytes());
+        };
+        keyed(bench, gateway, bench.args.calls, authorized, |call, number, response, body| {
+            call.check_as(&agent_of(key_of(number, *keys)), number, response, body)
+        })
+    })?;
+    let mib: io::Result<_> = gateways.iter().map(mib_of).collect();
+    let mib = mib?;
+    Ok(Kept { name: "agents", points, rounds, mib })
+}
+
+/// MiB of a process once it has settled.
+fn mib_of(gateway: &Running) -> io::Result<f64> {
+    Ok(Memory::settled(gateway.pid())?.private_dirty as f64 / 1024.0)
+}
+
+fn policy_of(agents: u64) -> String {
+    let mut text = String::new();
+    for agent in 0..agents {
+        let hash = Sha256::digest(token_of(agent));
+        // Writing to a string cannot fail.
+        let _ = write!(text, "[agent.{}]\ntoken_sha256 = \"", agent_of(agent));
+        hash.iter().for_each(|byte| {
+            let _ = write!(text, "{byte:02x}");
+        });
+        text.push_str("\"\n");
+    }
+    text
+}
+
+fn agent_of(agent: u64) -> String {
+    format!("agent-{agent}")
+}
+
+fn token_of(agent: u64) -> String {
+    format!("loadtest-agent-token-{agent:012}-abcdef")
+}
+
+/// Sessions of 2025-11-25: opened first, all of them, and called then.
+fn sessions(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Kept> {
+    let points = up_to(&POINTS, bench.args.max_keys);
+    let gateway = bench.gateway(upstream, &[])?;
+    let authorization = client::authorization(TOKEN);
+    // What a gateway allocates once is no key's.
+    let alone = |fields: &mut Vec<u8>, _| fields.extend_from_slice(authorization.as_bytes());
+    keyed(bench, &gateway, bench.args.calls, alone, PlainCall::check)?;
+    let mut ids = Ids::default();
+    let mut mib = Vec::new();
+    for keys in &points {
+        ids.open(bench, &gateway, *keys).map_err(|error| gateway.explain(error))?;
+        mib.push(mib_of(&gateway)?);
+    }
+    let rounds = rounds(bench, "sessions", points.len(), |place| {
+        let keys = points.get(place).copied().ok_or_else(no_point)?;
+        let in_session = |fields: &mut Vec<u8>, number| {
+            fields.extend_from_slice(authorization.as_bytes());
+            fields.extend_from_slice(b"Mcp-Session-Id: ");
+            fields.extend_from_slice(ids.get(key_of(number, keys)));
+            fields.extend_from_slice(b"\r\n");
+        };
+        keyed(bench, &gateway, bench.args.calls, in_session, PlainCall::check)
+    })?;
+    Ok(Kept { name: "sessions", points, rounds, mib })
+}
+
+/// Session ids, one behind the other: a million of them in one piece of memory.
+#[derive(Default)]
+struct Ids {
+    bytes: Vec<u8>,
+    /// All ids have one length.
+    len: usize,
+}
+
+const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"loadtest","version":"0"}}}"#;
+
+impl Ids {
+    fn get(&self, key: u64) -> &[u8] {
+        let start = usize::try_from(key).unwrap_or(usize::MAX).saturating_mul(self.len);
+        self.bytes.get(start..start.saturating_add(self.len)).unwrap_or_default()
+    }
+
+    fn count(&self) -> u64 {
+        (self.bytes.len() / self.len.max(1)) as u64
+    }
+
+    /// Opens sessions until there are so many.
+    fn open(&mut self, bench: &Bench<'_>, gateway: &Running, wanted: u64) -> io::Result<()> {
+        let head =
+            client::head_of(gateway.address, INITIALIZE.len()) + &client::authorization(TOKEN) + "\r\n" + INITIALIZE;
+        let mut waves = Waves::connect(gateway.address, bench.args.active)?;
+        waves.drive(
+            wanted.saturating_sub(self.count()),
+            |request, _| {
+                request.clear();
+                request.extend_from_slice(head.as_bytes());
+            },
+            |_, response, _| {
+                let id = response.session.as_deref().filter(|id| response.status == 200 && !id.is_empty());
+                let id = id.ok_or_else(|| io::Error::other("initialize was answered without a session"))?;
+                if self.len == 0 {
+                    self.len = id.len();
+                }
+                if self.len != id.len() {
+                    return Err(io::Error::other("session ids of different lengths"));
+                }
+                self.bytes.extend_from_slice(id);
+                Ok(())
+            },
+        )
+    }
+}
+
+/// Addresses of clients behind a trusted proxy, which is the generator.
+fn addresses(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Kept> {
+    let points = up_to(&POINTS, bench.args.max_keys);
+    let gateway = bench.gateway(upstream, &[("TRUSTED_PROXIES", "127.0.0.1".to_owned())])?;
+    let authorization = client::authorization(TOKEN);
+    let named = |fields: &mut Vec<u8>, key: u64| {
+        fields.extend_from_slice(authorization.as_bytes());
+        let within = u32::try_from(key % 0xff_ffff).unwrap_or_default();
+        let ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 1).to_bits() + within);
+        fields.extend_from_slice(format!("X-Forwarded-For: {ip}\r\n").as_bytes());
+    };
+    keyed(bench, &gateway, bench.args.calls, |fields, _| named(fields, 0), PlainCall::check)?;
+    let (mut visited, mut mib) = (0, Vec::new());
+    for keys in &points {
+        let first = visited;
+        keyed(bench, &gateway, keys - first, |fields, number| named(fields, first + number), PlainCall::check)?;
+        visited = *keys;
+        mib.push(mib_of(&gateway)?);
+    }
+    let rounds = rounds(bench, "client addresses", points.len(), |place| {
+        let keys = points.get(place).copied().ok_or_else(no_point)?;
+        keyed(bench, &gateway, bench.args.calls, |fields, number| named(fields, key_of(number, keys)), PlainCall::check)
+    })?;
+    Ok(Kept { name: "client addresses", points, rounds, mib })
+}
+
+/// Connections that are open from different addresses, while others come, make a call, and go, from addresses beyond those.
+fn connected(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Vec<(&'static str, Trips)>> {
+    let mut seen = Vec::new();
+    for (name, kind) in [("from as many addresses", Kind::Addresses), ("from sixteen addresses", Kind::Http)] {
+        let gateway = connections::gateway(bench, upstream)?;
+        let call = PlainCall::new(gateway.address)?;
+        let authorization = client::authorization(TOKEN);
+        let (mut comers, mut request) = (1_000_000, Vec::new());
+        let churn = (bench.args.calls / CHURN_SHARE).max(1);
+        let points = connections::points(bench, &CONNECTED);
+        let trips = connections::trips(bench, &gateway, kind, points, false, |gateway| {
+            point::around(gateway, churn, || {
+                for _ in 0..churn {
+                    comers += 1;
+                    let mut client = Client::connect(gateway.address, Some(address(comers)))?;
+                    call.write(&mut request, comers, authorization.as_bytes());
+                    client.send(&request)?;
+                    client.receive(|response, body| call.check(comers, response, body))?;
+                }
+                Ok(())
+            })
+        })?;
+        seen.push((name, trips));
+    }
+    Ok(seen)
+}
+
+fn no_point() -> io::Error {
+    io::Error::other("no such point")
+}
+
+fn shown(kinds: &[Kept]) -> Section {
+    let columns = vec![
+        Column::new("CPU a call", "µs", 2),
+        Column::new("to one key, round by round", "", 3),
+        Column::new("calls/s", "", 0),
+        Column::new("memory", "MiB", 1),
+        Column::new("memory a key", "bytes", 1),
+    ];
+    let mut table = Table::new("kind and number of keys", columns);
+    let mut cpu = Chart::new("CPU a call by keys", Axis::log("keys"), Axis::linear("CPU a call, µs"));
+    let mut memory = Chart::new("Memory by keys", Axis::log("keys"), Axis::linear("private dirty memory, MiB"));
+    for kind in kinds {
+        let Some(one) = kind.rounds.first() else { continue };
+        let first_mib = kind.mib.first().copied().unwrap_or(f64::NAN);
+        let xs = || kind.points.iter().map(|keys| *keys as f64);
+        for ((keys, rounds), mib) in kind.points.iter().zip(&kind.rounds).zip(&kind.mib) {
+            let mut cells = rounds.cells(one);
+            cells.push((*mib).into());
+            let bytes = (mib - first_mib) * 1024.0 * 1024.0 / *keys as f64;
+            cells.push(if *keys >= 10_000 { bytes.into() } else { Cell::Nothing });
+            table.row(format!("{}: {}", kind.name, count(*keys)), cells);
+        }
+        cpu = cpu.series(Series::new(kind.name, xs().zip(&kind.rounds).map(|(x, rounds)| rounds.point(x)).collect()));
+        let points = xs().zip(&kind.mib).map(|(x, mib)| Point::at(x, *mib));
+        memory = memory.series(Series::new(kind.name, points.collect()));
+    }
+    Section::new("Keys")
+        .note(
+            "Calls go through the keys in an order without neighbours, one call on every connection at a time and then all answers, so calls a second \
+             are not those of the other sweeps. Agents have their tokens in the policy file, which may have 100,000; each point is a gateway of its own. Sessions, \
+             and addresses of clients behind a trusted proxy, are as many as one gateway has seen when memory is read; for CPU time it has seen all.",
+        )
+        .table(table)
+        .chart(cpu)
+        .chart(memory)
+}
+
+fn shown_connected(kinds: &[(&str, Trips)]) -> Section {
+    let columns = vec![
+        Column::new("CPU a connection with one call", "µs", 2),
+        Column::new("to one open, round by round", "", 3),
+        Column::new("connections/s", "", 0),
+    ];
+    let mut table = Table::new("open connections", columns);
+    let axes = (Axis::log("open connections"), Axis::linear("CPU a connection with one call, µs"));
+    let mut chart = Chart::new("CPU of a connection that comes and goes", axes.0, axes.1);
+    for (name, trips) in kinds {
+        let Some(one) = trips.rounds.first() else { continue };
+        let mut points = Vec::new();
+        for (open, rounds) in trips.points.iter().zip(&trips.rounds) {
+            table.row(format!("{name}: {}", count(*open as u64)), rounds.cells(one));
+            points.push(rounds.point(*open as f64));
+        }
+        chart = chart.series(Series::new(*name, points));
+    }
+    Section::new("Addresses of open connections")
+        .note(
+            "Beside connections that stand, others come, make one call and go, each from an address that has none open. What differs between the two kinds \
+             is how many addresses the table of open connections holds.",
+        )
+        .table(table)
+        .chart(chart)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_end_at_what_was_asked_for() {
+        assert_eq!(up_to(&POINTS, 1_000_000), POINTS);
+        assert_eq!(up_to(&POINTS, 2_500), [1, 1_000, 2_500]);
+        assert_eq!(up_to(&POINTS, 1), [1]);
+        assert_eq!(up_to(&[0, 100], 1_000), [0, 100]);
+    }
+
+    #[test]
+    fn all_keys_are_visited_about_as_often() {
+        for keys in [1u64, 10, 1_000] {
+            let mut visits = vec![0u32; usize::try_from(keys).unwrap_or(0)];
+            for call in 0..100 * keys {
+                visits[usize::try_from(key_of(call, keys)).unwrap_or(usize::MAX)] += 1;
+            }
+            assert!(visits.iter().all(|visits| (40..=200).contains(visits)), "{keys}: {visits:?}");
+        }
+        let neighbours = (0..1_000).filter(|call| key_of(*call, 1_000_000).abs_diff(key_of(call + 1, 1_000_000)) < 100);
+        assert!(neighbours.count() < 10);
+    }
+
+    #[test]
+    fn agents_have_tokens_of_their_own_that_the_policy_knows_by_hash() {
+        let policy = policy_of(3);
+        assert_eq!(policy.matches("[agent.agent-").count(), 3);
+        let hashes: std::collections::HashSet<&str> =
+            policy.lines().filter_map(|line| line.strip_prefix("token_sha256 = ")).collect();
+        assert_eq!(hashes.len(), 3);
+        assert!(hashes.iter().all(|hash| hash.len() == 66));
+        assert!(token_of(0).len() >= 32);
+    }
+}
