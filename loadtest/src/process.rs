@@ -59,6 +59,10 @@ impl Running {
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
+        // Who listens may be another, and this one has ended for it.
+        if running.child.try_wait()?.is_some() {
+            return Err(running.explain(io::Error::other(format!("has ended although somebody listens on {address}"))));
+        }
         Ok(running)
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The gateway of this build, which is made first where it is missing or old.
 fn ringwall() -> PathBuf {
@@ -17,11 +18,16 @@ fn ringwall() -> PathBuf {
     loadtest.with_file_name("ringwall")
 }
 
-/// A free port with room behind it for a few processes. Ports of connections are chosen from 32768 on.
+/// Ports of one test.
+const PORTS: u16 = 80;
+
+/// A free port with room behind it for the processes of a test. Ports of connections are chosen from 32768 on.
 fn port() -> String {
-    let free = |first: u16| (first..first + 60).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
-    let start = 20_000 + 60 * u16::try_from(std::process::id() % 200).unwrap();
-    (0..200).map(|step| 20_000 + (start - 20_000 + 60 * step) % 12_000).find(|first| free(*first)).unwrap().to_string()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let free = |first: u16| (first..first + PORTS).all(|port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok());
+    let start = u16::try_from(std::process::id() % 100).unwrap();
+    let firsts = (0..100).map(|_| 20_000 + PORTS * ((start + NEXT.fetch_add(1, Ordering::Relaxed)) % 150));
+    firsts.into_iter().find(|first| free(*first)).unwrap().to_string()
 }
 
 #[test]
@@ -50,6 +56,29 @@ fn sizes_are_measured_and_reported() {
     let page = std::fs::read_to_string(&html).unwrap();
     assert_eq!(page.matches("<svg ").count(), 2);
     assert!(page.ends_with("</html>\n"));
+}
+
+#[test]
+fn idle_connections_and_keys_are_measured_and_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = dir.path().join("keys.json");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["scale", "--only", "connections,keys", "--active", "4", "--calls", "40", "--rounds", "1"]);
+    command.args(["--max-connections", "20", "--max-keys", "1200", "--quiet-ms", "1", "--port", &port()]);
+    let output = command.arg("--ringwall").arg(ringwall()).arg("--json").arg(&json).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
+    let rows = |section: usize| {
+        let rows = report["sections"][section]["tables"][0]["rows"].as_array().unwrap();
+        rows.iter().map(|row| row[0].as_str().unwrap()).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(rows(0), "idle over HTTP: 0; idle over HTTP: 20; idle over WebSocket: 0; idle over WebSocket: 20");
+    let kinds = ["agents", "sessions", "client addresses"];
+    assert_eq!(rows(1), kinds.map(|kind| format!("{kind}: 1; {kind}: 1,000; {kind}: 1,200")).join("; "));
+    assert_eq!(
+        rows(2),
+        "from as many addresses: 1; from as many addresses: 20; from sixteen addresses: 1; from sixteen addresses: 20"
+    );
 }
 
 #[test]

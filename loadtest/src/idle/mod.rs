@@ -19,7 +19,7 @@ use crowd::Crowd;
 use memory::bytes_each;
 
 pub(crate) use crowd::{raise_descriptor_limit, within};
-pub(crate) use memory::Memory;
+pub(crate) use memory::{Memory, QUIET};
 
 /// No connection may be closed for its silence during a run.
 const IDLE_TIMEOUT_MS: &str = "3600000";

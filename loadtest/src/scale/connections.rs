@@ -7,7 +7,7 @@
 use std::io;
 
 use super::super::figures::Figures;
-use super::super::idle::{self, Memory};
+use super::super::idle;
 use super::super::process::Running;
 use super::super::report::{Axis, Cell, Chart, Column, Goal, Point, Section, Series, Table};
 use super::Bench;
@@ -79,10 +79,10 @@ pub(super) fn trips(
             let Some(wanted) = seen.points.get(index).copied() else { continue };
             crowd.stand(wanted).map_err(|error| gateway.explain(error))?;
             if weigh && ((is_up && trip == 0) || (!is_up && trip + 1 == trips)) {
-                let mib = Memory::settled(gateway.pid())?.private_dirty as f64 / 1024.0;
+                let mib = bench.memory_mib(gateway)?;
                 if is_up { &mut seen.up } else { &mut seen.down }.push(mib);
             }
-            point::quiet(gateway)?;
+            bench.wait_idle(gateway)?;
             let round = measure(gateway)?;
             if let Some(rounds) = seen.rounds.get_mut(index) {
                 rounds.push(round);

@@ -16,7 +16,6 @@ use std::net::Ipv4Addr;
 
 use sha2::{Digest, Sha256};
 
-use super::super::idle::Memory;
 use super::super::process::{Running, TOKEN};
 use super::super::report::{Axis, Cell, Chart, Column, Point, Section, Series, Table};
 use super::Bench;
@@ -142,14 +141,9 @@ fn agents(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Kept> {
             call.check_as(&agent_of(key_of(number, *keys)), number, response, body)
         })
     })?;
-    let mib: io::Result<_> = gateways.iter().map(mib_of).collect();
+    let mib: io::Result<_> = gateways.iter().map(|gateway| bench.memory_mib(gateway)).collect();
     let mib = mib?;
     Ok(Kept { name: "agents", points, rounds, mib })
-}
-
-/// MiB of a process once it has settled.
-fn mib_of(gateway: &Running) -> io::Result<f64> {
-    Ok(Memory::settled(gateway.pid())?.private_dirty as f64 / 1024.0)
 }
 
 fn policy_of(agents: u64) -> String {
@@ -186,7 +180,7 @@ fn sessions(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Kept> {
     let mut mib = Vec::new();
     for keys in &points {
         ids.open(bench, &gateway, *keys).map_err(|error| gateway.explain(error))?;
-        mib.push(mib_of(&gateway)?);
+        mib.push(bench.memory_mib(&gateway)?);
     }
     let rounds = rounds(bench, "sessions", points.len(), |place| {
         let keys = points.get(place).copied().ok_or_else(no_point)?;
@@ -265,7 +259,7 @@ fn addresses(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Kept> {
         let first = visited;
         keyed(bench, &gateway, keys - first, |fields, number| named(fields, first + number), PlainCall::check)?;
         visited = *keys;
-        mib.push(mib_of(&gateway)?);
+        mib.push(bench.memory_mib(&gateway)?);
     }
     let rounds = rounds(bench, "client addresses", points.len(), |place| {
         let keys = points.get(place).copied().ok_or_else(no_point)?;

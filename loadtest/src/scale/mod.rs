@@ -16,9 +16,11 @@ mod workers;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use clap::ValueEnum;
 
+use super::idle::Memory;
 use super::process::{self, Running, Scratch};
 use super::report::{Outputs, Report};
 use super::{cpu, idle, machine};
@@ -58,9 +60,16 @@ pub(crate) struct Args {
     /// Core of the measured process; the rest runs on core 0
     #[arg(long, default_value_t = 1)]
     core: usize,
+    /// For how long a gateway must be quiet before its memory is read, ms; less than 4000 reads what is still being given back
+    #[arg(long, hide = true)]
+    quiet_ms: Option<u64>,
     #[command(flatten)]
     outputs: Outputs,
 }
+
+/// A gateway that had nothing to do for this long has done what a change of its connections left it to do. Longer than the second after which
+/// ringwall's connections give their buffers back.
+const QUIET: Duration = Duration::from_millis(1_250);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Sweep {
@@ -148,6 +157,17 @@ impl<'a> Bench<'a> {
         let (mut command, port) = self.ringwall(upstream)?;
         command.envs(settings.iter().map(|(name, value)| (name, value)));
         Running::start("ringwall", &mut command, self.dir(), port, self.args.core)
+    }
+
+    /// Waits until a gateway has nothing to do.
+    fn wait_idle(&self, gateway: &Running) -> io::Result<()> {
+        point::idle_for(gateway, self.args.quiet_ms.map_or(QUIET, Duration::from_millis))
+    }
+
+    /// Memory of a gateway once it has settled, MiB: its own pages that it has written.
+    fn memory_mib(&self, gateway: &Running) -> io::Result<f64> {
+        let quiet = self.args.quiet_ms.map_or(idle::QUIET, Duration::from_millis);
+        Ok(Memory::unchanged_for(gateway.pid(), quiet)?.private_dirty as f64 / 1024.0)
     }
 
     /// How far a sweep has come, on the terminal.

@@ -72,21 +72,20 @@ pub(super) fn around(process: &Running, count: u64, calls: impl FnOnce() -> io::
     Ok(Round { cpu_us: used as f64 / 1000.0 / count as f64, calls_s: count as f64 / took.as_secs_f64() })
 }
 
-/// A process that has used less than a hundredth of a core for this long has done what a change left it to do. Longer than the second after which
-/// ringwall's connections give their buffers back.
-const QUIET: Duration = Duration::from_millis(1_250);
+/// A process that uses less of a core than this has nothing to do.
+const IDLE_SHARE: f64 = 0.01;
 
 const LOOK: Duration = Duration::from_millis(250);
 
 /// How long is waited for that.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until a process has nothing to do.
-pub(super) fn quiet(process: &Running) -> io::Result<()> {
+/// Waits until a process has had nothing to do for this long.
+pub(super) fn idle_for(process: &Running, quiet: Duration) -> io::Result<()> {
     let end = Instant::now() + PATIENCE;
     let (mut since, mut at) = (Instant::now(), Instant::now());
     let mut used = cpu::used_ns(process.pid())?;
-    while since.elapsed() < QUIET {
+    while since.elapsed() < quiet {
         if Instant::now() > end {
             return Err(process.explain(io::Error::other("is still busy although nobody calls it")));
         }
@@ -94,7 +93,7 @@ pub(super) fn quiet(process: &Running) -> io::Result<()> {
         let now = cpu::used_ns(process.pid())?;
         let share = now.saturating_sub(used) as f64 / at.elapsed().as_nanos() as f64;
         (used, at) = (now, Instant::now());
-        if share > 0.01 {
+        if share > IDLE_SHARE {
             since = at;
         }
     }
