@@ -36,7 +36,12 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and upgrades.
     pub(crate) fn connect(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(to)?;
+        Self::upgrade(TcpStream::connect(to)?)
+    }
+
+    /// Upgrades a connection that was just made.
+    pub(crate) fn upgrade(stream: TcpStream) -> io::Result<Self> {
+        let to = stream.peer_addr()?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         let mut client = Self { stream, received: Vec::new() };

@@ -34,15 +34,7 @@ pub(super) struct Response {
 impl Client {
     /// Connects, from this address of the loopback network if one is named.
     pub(super) fn connect(to: SocketAddr, from: Option<Ipv4Addr>) -> io::Result<Self> {
-        let stream = match from {
-            None => TcpStream::connect(to)?,
-            Some(from) => {
-                let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-                bind(&socket, &SocketAddrV4::new(from, 0))?;
-                connect(&socket, &to)?;
-                TcpStream::from(socket)
-            }
-        };
+        let stream = from.map_or_else(|| TcpStream::connect(to), |from| connect_from(from, to))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         Ok(Self { stream, received: Vec::new() })
@@ -83,6 +75,14 @@ impl Client {
         self.stream.set_nonblocking(false)?;
         Ok(matches!(looked, Err(error) if error.kind() == io::ErrorKind::WouldBlock))
     }
+}
+
+/// Connects from an address of the loopback network.
+pub(super) fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    bind(&socket, &SocketAddrV4::new(from, 0))?;
+    connect(&socket, &to)?;
+    Ok(TcpStream::from(socket))
 }
 
 /// The first response, once it is whole. Only such as announce their length are known here.

@@ -31,6 +31,9 @@ impl Kind {
     }
 }
 
+/// Addresses that connections come from where addresses do not matter.
+const FEW: u64 = 16;
+
 /// Arguments of `loadtest crowd`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -73,8 +76,11 @@ enum Standing {
 
 impl Standing {
     fn new(args: &Args, call: &PlainCall, number: u64) -> io::Result<Self> {
+        // The ports of connections that were closed are not free at once: those of one address alone would not last for many trips.
+        let addresses = if args.kind == Kind::Addresses { u64::MAX } else { FEW };
+        let from = address(number % addresses);
         if args.kind == Kind::Websocket {
-            let mut client = websocket::Client::connect(args.to)?;
+            let mut client = websocket::Client::upgrade(client::connect_from(from, args.to)?)?;
             let mut answer = answer::START.to_vec();
             answer.extend_from_slice(number.to_string().as_bytes());
             Answers::default().write_end(&mut answer, small_call::ARGUMENTS.as_bytes());
@@ -82,9 +88,7 @@ impl Standing {
             client.rest();
             return Ok(Self::WebSocket(client));
         }
-        // Ports of one address would not be free again at once; there are sixteen here.
-        let addresses = if args.kind == Kind::Addresses { u64::MAX } else { 16 };
-        let mut client = Client::connect(args.to, Some(address(number % addresses)))?;
+        let mut client = Client::connect(args.to, Some(from))?;
         let mut request = Vec::new();
         call.write(&mut request, number, client::authorization(TOKEN).as_bytes());
         client.send(&request)?;

@@ -2,7 +2,7 @@
 //!
 //! | key | where it stands | how many there may be |
 //! |---|---|---|
-//! | agent | hash map of token hashes, made at the start from the policy file (`guard/authenticate.rs`) | 100,000 (`settings/policy/load.rs`) |
+//! | agent | hash map of token hashes, made at the start from the policy file (`guard/authenticate.rs`) | 40,000: a policy file has 4 MiB at most (`settings/inputs.rs`) |
 //! | session | nowhere: the id is the session, sealed (`door/session.rs`) | any number |
 //! | client address behind a trusted proxy | nowhere yet: read from `X-Forwarded-For` for each request (`guard/proxies.rs`) | any number |
 //! | address of a connection | table of open connections, of fixed size (`state/admission.rs`) | as many as connections |
@@ -18,24 +18,16 @@ use sha2::{Digest, Sha256};
 
 use super::super::process::{Running, TOKEN};
 use super::super::report::{Axis, Cell, Chart, Column, Point, Section, Series, Table};
-use super::Bench;
-use super::client::{self, Client, PlainCall, Response};
-use super::connections::{self, Trips};
-use super::crowd::{Kind, address};
+use super::client::{self, PlainCall, Response};
 use super::point::{self, Round, Rounds};
 use super::waves::Waves;
+use super::{Bench, comers};
 
 /// Keys of the points, up to what was asked for.
 const POINTS: [u64; 5] = [1, 1_000, 10_000, 100_000, 1_000_000];
 
-/// Agents that a policy file may have.
-const MAX_AGENTS: u64 = 100_000;
-
-/// Open connections from different addresses.
-const CONNECTED: [usize; 3] = [1, 1_000, 15_000];
-
-/// Connections that are opened, used for one call and closed, a point a round, of the calls of other points.
-const CHURN_SHARE: u64 = 5;
+/// Agents that fit into a policy file; by number it may have 100,000.
+const MAX_AGENTS: u64 = 40_000;
 
 /// What one kind of key has shown.
 struct Kept {
@@ -49,8 +41,7 @@ struct Kept {
 pub(super) fn sweep(bench: &mut Bench<'_>) -> io::Result<Vec<Section>> {
     let upstream = bench.upstream(&["--sessions".to_owned()])?;
     let kinds = [agents(bench, &upstream)?, sessions(bench, &upstream)?, addresses(bench, &upstream)?];
-    let connected = connected(bench, &upstream)?;
-    Ok(vec![shown(&kinds), shown_connected(&connected)])
+    Ok(vec![shown(&kinds), comers::sweep(bench, &upstream)?])
 }
 
 /// The points up to `most`, which is the last where the list goes beyond it.
@@ -268,33 +259,6 @@ fn addresses(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Kept> {
     Ok(Kept { name: "client addresses", points, rounds, mib })
 }
 
-/// Connections that are open from different addresses, while others come, make a call, and go, from addresses beyond those.
-fn connected(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Vec<(&'static str, Trips)>> {
-    let mut seen = Vec::new();
-    for (name, kind) in [("from as many addresses", Kind::Addresses), ("from sixteen addresses", Kind::Http)] {
-        let gateway = connections::gateway(bench, upstream)?;
-        let call = PlainCall::new(gateway.address)?;
-        let authorization = client::authorization(TOKEN);
-        let (mut comers, mut request) = (1_000_000, Vec::new());
-        let churn = (bench.args.calls / CHURN_SHARE).max(1);
-        let points = connections::points(bench, &CONNECTED);
-        let trips = connections::trips(bench, &gateway, kind, points, false, |gateway| {
-            point::around(gateway, churn, || {
-                for _ in 0..churn {
-                    comers += 1;
-                    let mut client = Client::connect(gateway.address, Some(address(comers)))?;
-                    call.write(&mut request, comers, authorization.as_bytes());
-                    client.send(&request)?;
-                    client.receive(|response, body| call.check(comers, response, body))?;
-                }
-                Ok(())
-            })
-        })?;
-        seen.push((name, trips));
-    }
-    Ok(seen)
-}
-
 fn no_point() -> io::Error {
     io::Error::other("no such point")
 }
@@ -328,39 +292,12 @@ fn shown(kinds: &[Kept]) -> Section {
     Section::new("Keys")
         .note(
             "Calls go through the keys in an order without neighbours, one call on every connection at a time and then all answers, so calls a second \
-             are not those of the other sweeps. Agents have their tokens in the policy file, which may have 100,000; each point is a gateway of its own. Sessions, \
+             are not those of the other sweeps. Agents have their tokens in the policy file, which has room for 40,000; each point is a gateway of its own. Sessions, \
              and addresses of clients behind a trusted proxy, are as many as one gateway has seen when memory is read; for CPU time it has seen all.",
         )
         .table(table)
         .chart(cpu)
         .chart(memory)
-}
-
-fn shown_connected(kinds: &[(&str, Trips)]) -> Section {
-    let columns = vec![
-        Column::new("CPU a connection with one call", "µs", 2),
-        Column::new("to one open, round by round", "", 3),
-        Column::new("connections/s", "", 0),
-    ];
-    let mut table = Table::new("open connections", columns);
-    let axes = (Axis::log("open connections"), Axis::linear("CPU a connection with one call, µs"));
-    let mut chart = Chart::new("CPU of a connection that comes and goes", axes.0, axes.1);
-    for (name, trips) in kinds {
-        let Some(one) = trips.rounds.first() else { continue };
-        let mut points = Vec::new();
-        for (open, rounds) in trips.points.iter().zip(&trips.rounds) {
-            table.row(format!("{name}: {}", count(*open as u64)), rounds.cells(one));
-            points.push(rounds.point(*open as f64));
-        }
-        chart = chart.series(Series::new(*name, points));
-    }
-    Section::new("Addresses of open connections")
-        .note(
-            "Beside connections that stand, others come, make one call and go, each from an address that has none open. What differs between the two kinds \
-             is how many addresses the table of open connections holds.",
-        )
-        .table(table)
-        .chart(chart)
 }
 
 #[cfg(test)]
@@ -397,5 +334,6 @@ mod tests {
         assert_eq!(hashes.len(), 3);
         assert!(hashes.iter().all(|hash| hash.len() == 66));
         assert!(token_of(0).len() >= 32);
+        assert!(policy_of(MAX_AGENTS).len() < 4 * 1024 * 1024, "as much as the gateway reads");
     }
 }

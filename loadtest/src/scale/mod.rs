@@ -5,6 +5,7 @@
 //! checked. The figures go through `report`: tables, and a chart a figure.
 
 mod client;
+mod comers;
 mod connections;
 mod crowd;
 mod keys;
