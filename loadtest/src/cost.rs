@@ -4,10 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::cpu;
+use hdrhistogram::Histogram;
+
 use super::figures::Figures;
 use super::generate::{self, Door, Load};
 use super::process::{self, Running, Scratch, TOKEN};
+use super::report::{Cell, Chart, Column, Outputs, Report, Section, Series, Table};
+use super::{cpu, machine};
 
 /// Arguments of `loadtest cost`.
 #[derive(clap::Args)]
@@ -30,12 +33,16 @@ pub(crate) struct Args {
     /// Core of the measured process; the generator and the upstream run on core 0
     #[arg(long, default_value_t = 1)]
     core: usize,
+    #[command(flatten)]
+    outputs: Outputs,
 }
 
 /// A process and what its rounds have shown.
 struct Measured {
     process: Running,
     rounds: Vec<Round>,
+    /// Of all rounds together.
+    latency: Histogram<u64>,
 }
 
 struct Round {
@@ -46,6 +53,8 @@ struct Round {
 }
 
 pub(crate) fn run(args: &Args) -> io::Result<()> {
+    args.outputs.check()?;
+    let report = Report::new("CPU time of a call over HTTP", machine::describe());
     cpu::pin(0, 0)?;
     let scratch = Scratch::new()?;
     let dir = scratch.path();
@@ -68,7 +77,8 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         match command {
             Some(mut command) => {
                 let process = Running::start(name, &mut command, dir, port, args.core)?;
-                measured.push(Measured { process, rounds: Vec::new() });
+                let latency = Histogram::new_with_max(60_000_000_000, 3).map_err(io::Error::other)?;
+                measured.push(Measured { process, rounds: Vec::new(), latency });
             }
             None => println!("{name} is not installed: left out"),
         }
@@ -88,6 +98,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             let cpu_ns = cpu::used_ns(process.pid())?.saturating_sub(before) / outcome.calls;
             // The first round warms up.
             if round > 0 {
+                measured.latency.add(&outcome.latency).map_err(io::Error::other)?;
                 measured.rounds.push(Round {
                     cpu_ns,
                     calls_s: outcome.calls_per_s(),
@@ -97,32 +108,39 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             }
         }
     }
-    print(args, &measured);
-    Ok(())
+    args.outputs.write(&shown(args, &measured, report))
 }
 
-fn print(args: &Args, measured: &[Measured]) {
-    println!(
-        "\n{} connections, {} calls of 291 bytes a round, {} rounds, one worker on a core of its own\n",
-        args.connections, args.calls, args.rounds
-    );
-    println!("| | CPU a call, µs (median, min–max) | to HAProxy | calls/s | p50 µs | p99 µs |");
-    println!("|---|---|---|---|---|---|");
-    let of = |measured: &Measured, value: fn(&Round) -> f64| measured.rounds.iter().map(value).collect::<Figures>();
-    let cpu = |measured: &Measured| of(measured, |round| round.cpu_ns as f64 / 1000.0);
-    let base =
-        measured.iter().find(|measured| measured.process.name == "haproxy").map(|measured| cpu(measured).median());
-    for measured in measured {
-        println!(
-            "| {} | {} | {} | {:.0} | {:.0} | {:.0} |",
-            measured.process.name,
-            cpu(measured).with_spread(2),
-            base.map_or_else(|| "–".to_owned(), |base| format!("{:.2}", cpu(measured).median() / base)),
-            of(measured, |round| round.calls_s).median(),
-            of(measured, |round| round.p50_us).median(),
-            of(measured, |round| round.p99_us).median(),
-        );
+fn shown(args: &Args, measured: &[Measured], mut report: Report) -> Report {
+    let columns = vec![
+        Column::new("CPU a call", "µs", 2),
+        Column::new("to HAProxy, round by round", "", 2),
+        Column::new("calls/s", "", 0),
+        Column::new("p50", "µs", 0),
+        Column::new("p99", "µs", 0),
+    ];
+    let mut table = Table::new("gateway", columns);
+    let mut chart = Chart::latency("Latency in a closed loop");
+    let base = measured.iter().find(|measured| measured.process.name == "haproxy");
+    for one in measured {
+        let of = |value: fn(&Round) -> f64| one.rounds.iter().map(value).collect::<Figures>();
+        let to_base = base.map_or(Cell::Nothing, |base| {
+            let pairs = one.rounds.iter().zip(&base.rounds);
+            pairs.map(|(one, base)| one.cpu_ns as f64 / base.cpu_ns as f64).collect::<Figures>().into()
+        });
+        let cpu_us = of(|round| round.cpu_ns as f64 / 1000.0).into();
+        let calls_s = of(|round| round.calls_s).into();
+        let (p50, p99) = (of(|round| round.p50_us).into(), of(|round| round.p99_us).into());
+        table.row(one.process.name, vec![cpu_us, to_base, calls_s, p50, p99]);
+        chart = chart.series(Series::latency(one.process.name, &one.latency));
     }
+    report.note(format!(
+        "{} connections, {} calls of 291 bytes a round, {} rounds in turns, one worker on a core of its own; median (min–max).",
+        args.connections, args.calls, args.rounds
+    ));
+    report.note(format!("Load average after the run: {}.", machine::load()));
+    report.section(Section::new("A plain call").table(table).chart(chart));
+    report
 }
 
 fn nginx(dir: &Path, port: u16, upstream: u16) -> io::Result<Option<Command>> {

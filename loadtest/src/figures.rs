@@ -1,7 +1,7 @@
 //! The figures of several rounds: their median and their spread.
 
 /// What the rounds have shown of one quantity.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Figures(Vec<f64>);
 
 impl FromIterator<f64> for Figures {
@@ -20,10 +20,24 @@ impl Figures {
         if self.0.len() % 2 == 1 { at(half) } else { f64::midpoint(at(half.wrapping_sub(1)), at(half)) }
     }
 
+    /// The lowest. Not a number where there is none.
+    pub(crate) fn low(&self) -> f64 {
+        self.0.first().copied().unwrap_or(f64::NAN)
+    }
+
+    /// The highest. Not a number where there is none.
+    pub(crate) fn high(&self) -> f64 {
+        self.0.last().copied().unwrap_or(f64::NAN)
+    }
+
+    /// All of them, in ascending order.
+    pub(crate) fn values(&self) -> &[f64] {
+        &self.0
+    }
+
     /// `median (min–max)`, with so many decimals.
     pub(crate) fn with_spread(&self, decimals: usize) -> String {
-        let (low, high) = (self.0.first().copied().unwrap_or(f64::NAN), self.0.last().copied().unwrap_or(f64::NAN));
-        format!("{:.decimals$} ({low:.decimals$}–{high:.decimals$})", self.median())
+        format!("{:.decimals$} ({:.decimals$}–{:.decimals$})", self.median(), self.low(), self.high())
     }
 }
 

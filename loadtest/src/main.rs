@@ -24,7 +24,9 @@ mod peer;
 mod poll;
 mod process;
 mod relay;
+mod report;
 mod run;
+mod scale;
 mod small_call;
 mod upstream;
 mod websocket;
@@ -60,6 +62,11 @@ enum Command {
     /// The WebSocket server behind HAProxy in `idle`
     #[command(hide = true)]
     WebsocketBackend(websocket::Args),
+    /// What a call costs as workers, connections, bytes and keys grow
+    Scale(scale::Args),
+    /// The idle connections of `scale`
+    #[command(hide = true)]
+    Crowd(scale::CrowdArgs),
     /// One load against whatever listens
     Run(Box<run::Args>),
     /// The sample upstream: answers every request at once
@@ -75,6 +82,8 @@ fn main() -> ExitCode {
         Command::Hold(args) => hold::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::WebsocketBackend(args) => websocket::run_backend(&args),
+        Command::Scale(args) => scale::run(&args),
+        Command::Crowd(args) => scale::run_crowd(&args),
         Command::Run(args) => run::run(&args),
         Command::Upstream(args) => upstream::run(&args),
     };

@@ -40,6 +40,13 @@ impl Running {
         port: u16,
         core: usize,
     ) -> io::Result<Self> {
+        let running = Self::start_unpinned(name, command, dir, port)?;
+        cpu::pin(running.child.id(), core)?;
+        Ok(running)
+    }
+
+    /// The same without pinning it: it may use the cores that this thread may use.
+    pub(crate) fn start_unpinned(name: &'static str, command: &mut Command, dir: &Path, port: u16) -> io::Result<Self> {
         let log = dir.join(format!("{name}-{port}.log"));
         let (out, err) = (File::create(&log)?, File::options().append(true).open(&log)?);
         let child = command.stdin(Stdio::null()).stdout(out).stderr(err).spawn()?;
@@ -52,7 +59,10 @@ impl Running {
             }
             std::thread::park_timeout(Duration::from_millis(20));
         }
-        cpu::pin(running.child.id(), core)?;
+        // Who listens may be another, and this one has ended for it.
+        if running.child.try_wait()?.is_some() {
+            return Err(running.explain(io::Error::other(format!("has ended although somebody listens on {address}"))));
+        }
         Ok(running)
     }
 

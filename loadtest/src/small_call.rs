@@ -18,13 +18,16 @@ pub(crate) const MODERN_META: &str = r#","_meta":{"io.modelcontextprotocol/proto
 const ANSWER_START: &[u8] = br#"{"jsonrpc":"2.0","id":"#;
 const ANSWER_END: &[u8] = br#","result":{"content":[{"type":"text","text":"Message queued"}],"isError":false}}"#;
 
+/// The arguments of every small call.
+pub(crate) const ARGUMENTS: &str = r#"{"to":"+15551234567","body":"Your table is booked."}"#;
+
 /// Appends the call with this id, without a line end.
 pub(crate) fn write_call(out: &mut Vec<u8>, id: u64, dialect: Dialect) {
     let meta = if dialect == Dialect::Modern { MODERN_META } else { "" };
     // Writing to a vector cannot fail.
     let _ = write!(
         out,
-        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"comms_send_message","arguments":{{"to":"+15551234567","body":"Your table is booked."}}{meta}}}}}"#
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"comms_send_message","arguments":{ARGUMENTS}{meta}}}}}"#
     );
 }
 

@@ -36,7 +36,12 @@ pub(crate) struct Client {
 impl Client {
     /// Connects and upgrades.
     pub(crate) fn connect(to: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(to)?;
+        Self::upgrade(TcpStream::connect(to)?)
+    }
+
+    /// Upgrades a connection that was just made.
+    pub(crate) fn upgrade(stream: TcpStream) -> io::Result<Self> {
+        let to = stream.peer_addr()?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         let mut client = Self { stream, received: Vec::new() };
@@ -54,6 +59,11 @@ impl Client {
 
     /// Makes one call and waits for its answer, which must be the only thing that comes.
     pub(crate) fn call(&mut self, id: u64) -> io::Result<()> {
+        self.call_and(id, |message| small_call::answered_id(message) == Some(id))
+    }
+
+    /// The same, where `is_answer` knows the answer.
+    pub(crate) fn call_and(&mut self, id: u64, is_answer: impl FnOnce(&[u8]) -> bool) -> io::Result<()> {
         let mut payload = Vec::with_capacity(320);
         small_call::write_call(&mut payload, id, Dialect::Modern);
         let mut out = Vec::with_capacity(payload.len() + 16);
@@ -62,7 +72,7 @@ impl Client {
         loop {
             if let Some((range, end)) = whole_frame(&self.received)? {
                 let message = self.received.get(range).unwrap_or_default();
-                if small_call::answered_id(message) != Some(id) || end != self.received.len() {
+                if end != self.received.len() || !is_answer(message) {
                     let shown = String::from_utf8_lossy(message.get(..message.len().min(300)).unwrap_or_default());
                     return Err(io::Error::other(format!("a wrong answer to call {id}: {shown}")));
                 }

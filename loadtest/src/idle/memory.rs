@@ -8,7 +8,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Memory that has not changed by more than [`NOISE_KIB`] for this long has settled. Longer than any pause after which a gateway gives something
 /// back: ringwall's connections take one second, its pools are swept every second.
-const QUIET: Duration = Duration::from_secs(4);
+pub(crate) const QUIET: Duration = Duration::from_secs(4);
 
 /// How long is waited for that.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -42,9 +42,14 @@ impl Memory {
 
     /// The memory of a process once it has settled.
     pub(crate) fn settled(pid: u32) -> io::Result<Self> {
+        Self::unchanged_for(pid, QUIET)
+    }
+
+    /// The memory of a process once it has not changed for so long.
+    pub(crate) fn unchanged_for(pid: u32, quiet: Duration) -> io::Result<Self> {
         let end = Instant::now() + PATIENCE;
         let (mut base, mut since) = (Self::read(pid)?, Instant::now());
-        while since.elapsed() < QUIET {
+        while since.elapsed() < quiet {
             if Instant::now() > end {
                 let text = format!("the memory of process {pid} has not settled within {} s", PATIENCE.as_secs());
                 return Err(io::Error::other(text));

@@ -16,7 +16,10 @@ use std::process::Command;
 use super::process::{self, Running, Scratch};
 use super::{cpu, echo, machine};
 use crowd::Crowd;
-use memory::{Memory, bytes_each};
+use memory::bytes_each;
+
+pub(crate) use crowd::{raise_descriptor_limit, within};
+pub(crate) use memory::{Memory, QUIET};
 
 /// No connection may be closed for its silence during a run.
 const IDLE_TIMEOUT_MS: &str = "3600000";
