@@ -340,6 +340,20 @@ fn a_direct_websocket_ends_with_a_close_frame_whoever_ends_it() {
 }
 
 #[test]
+fn of_a_direct_connection_that_has_ended_nothing_is_kept() {
+    for kind in [Kind::Tcp, Kind::Ws] {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        // A probe of the upstream may be on its way.
+        let before = (0..20).map(|_| gateway.sockets()).min().unwrap();
+        let (client, answer) = say_directly(&gateway, body_of(&tool(2, "bye", "")));
+        assert_eq!(answer["id"], 2, "{kind:?}: {answer}");
+        drop(client);
+        until("the sockets to be closed, though nobody calls again", || gateway.sockets() <= before);
+    }
+}
+
+#[test]
 fn a_slow_server_hinders_no_other() {
     let (slow, quick) = (SocketServer::start(Kind::Tcp), SocketServer::start(Kind::Ws));
     let gateway = several(&[("slow", &slow), ("quick", &quick)], "call_timeout_ms = 3000\n");
