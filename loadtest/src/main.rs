@@ -12,6 +12,7 @@ mod channel;
 mod cost;
 mod cpu;
 mod echo;
+mod faults;
 mod figures;
 mod framing;
 mod generate;
@@ -23,6 +24,7 @@ mod process;
 mod relay;
 mod run;
 mod small_call;
+mod soak;
 mod upstream;
 mod websocket;
 
@@ -46,6 +48,10 @@ enum Command {
     Lines(lines::Args),
     /// Memory of idle WebSocket connections, beside HAProxy, and what an active client notices of them
     Idle(idle::Args),
+    /// What breaks is broken, one thing after the other: who is told what, and what is kept
+    Faults(faults::Args),
+    /// All doors, normal calls and faults at random moments, for as long as wanted
+    Soak(soak::Args),
     /// The relay of `lines`
     #[command(hide = true)]
     Relay(relay::Args),
@@ -63,6 +69,8 @@ fn main() -> ExitCode {
         Command::Cost(args) => cost::run(&args),
         Command::Lines(args) => lines::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Faults(args) => faults::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::WebsocketBackend(args) => websocket::run_backend(&args),
         Command::Run(args) => run::run(&args),
