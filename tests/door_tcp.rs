@@ -253,6 +253,27 @@ fn a_line_that_is_too_long_is_refused_before_it_ends() {
 }
 
 #[test]
+fn an_answer_that_is_too_long_fails_its_call_and_no_other() {
+    // In one write: the gateway's last read may bring more than what was still allowed.
+    let upstream = Upstream::start(|request, conversation| {
+        if !request.text().contains("\"long\"") {
+            return conversation.echo(request);
+        }
+        let text = "x".repeat(17 << 20);
+        conversation
+            .json(&result(&request.id(), &format!("{{\"content\":[{{\"type\":\"text\",\"text\":\"{text}\"}}]}}")))
+    });
+    let gateway = Gateway::start(&[], upstream.address).ready();
+    let mut peer = Peer::tcp(&gateway);
+    for id in 1..=4 {
+        let answer = peer.ask(&tool(id, "long"));
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&id.into(), &(-32001).into()), "{answer}");
+        let next = peer.ask(&echo(100 + id));
+        assert_eq!(next["id"], 100 + id, "the connection goes on: {next}");
+    }
+}
+
+#[test]
 fn five_hundred_calls_in_one_write_are_all_answered_under_their_own_ids() {
     let ids: Vec<String> = (0..500)
         .map(|at| match at % 4 {

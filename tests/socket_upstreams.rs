@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blackbox::{Client, Gateway, Response, TOKEN, call, initialize, modern, post, until};
+use blackbox::{Client, Gateway, Peer, Response, TOKEN, call, initialize, modern, post, until};
 use ringwall::settings::{SocketTarget, SocketTransport};
 use ringwall::state::lifecycle::UpstreamState;
 use ringwall::upstream::brokered::{
@@ -337,6 +337,41 @@ fn a_direct_websocket_ends_with_a_close_frame_whoever_ends_it() {
     assert!(answer["result"]["serverInfo"].is_object(), "{answer}");
     drop(client);
     until("the owner's leave", || server.heard().iter().any(|(_, one)| one["close"] == 1000));
+}
+
+#[test]
+fn every_call_of_a_lost_session_is_told_to_initialize_again() {
+    let (one, two) = (SocketServer::start(Kind::Tcp), SocketServer::start(Kind::Ws));
+    let gateway = several(&[("one", &one), ("two", &two)], "");
+    for name in ["one", "two"] {
+        let mut peer = Peer::tcp(&gateway);
+        assert!(peer.ask(&initialize())["result"].is_object());
+        peer.say("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
+        let to = |id: u64, tool: &str| call(id).replace("\"echo\"", &format!("\"{name}__{tool}\""));
+        assert_eq!(peer.ask(&to(1, "echo"))["id"], 1);
+        assert_eq!(peer.ask(&to(2, "die"))["error"]["code"], -32001);
+        // In one write: both are on their way before the first is answered.
+        let both = [peer.framed(&to(3, "echo")), peer.framed(&to(4, "echo"))].concat();
+        peer.client.send(&both);
+        let answers = [peer.hear(), peer.hear(), peer.ask(&to(5, "echo"))];
+        for answer in answers {
+            assert_eq!(answer["error"]["message"], "Session not found: initialize again", "{name}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn of_a_direct_connection_that_has_ended_nothing_is_kept() {
+    for kind in [Kind::Tcp, Kind::Ws] {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
+        // A probe of the upstream may be on its way.
+        let before = (0..20).map(|_| gateway.sockets()).min().unwrap();
+        let (client, answer) = say_directly(&gateway, body_of(&tool(2, "bye", "")));
+        assert_eq!(answer["id"], 2, "{kind:?}: {answer}");
+        drop(client);
+        until("the sockets to be closed, though nobody calls again", || gateway.sockets() <= before);
+    }
 }
 
 #[test]

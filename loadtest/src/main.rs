@@ -13,6 +13,7 @@ mod compare;
 mod cost;
 mod cpu;
 mod echo;
+mod faults;
 mod figures;
 mod framing;
 mod generate;
@@ -28,6 +29,7 @@ mod report;
 mod run;
 mod scale;
 mod small_call;
+mod soak;
 mod upstream;
 mod websocket;
 
@@ -56,6 +58,10 @@ enum Command {
     /// Becomes another program that ends with this one
     #[command(hide = true)]
     Hold(hold::Args),
+    /// What breaks is broken, one thing after the other: who is told what, and what is kept
+    Faults(faults::Args),
+    /// All doors, normal calls and faults at random moments, for as long as wanted
+    Soak(soak::Args),
     /// The relay of `lines`
     #[command(hide = true)]
     Relay(relay::Args),
@@ -80,6 +86,8 @@ fn main() -> ExitCode {
         Command::Lines(args) => lines::run(&args),
         Command::Idle(args) => idle::run(&args),
         Command::Hold(args) => hold::run(&args),
+        Command::Faults(args) => faults::run(&args),
+        Command::Soak(args) => soak::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::WebsocketBackend(args) => websocket::run_backend(&args),
         Command::Scale(args) => scale::run(&args),

@@ -139,11 +139,12 @@ async fn take_body(
                 break;
             }
         }
-        if decoder.is_done() {
-            break;
-        }
+        // Asked of a whole body as well: one read may bring more than there was room for.
         if end.saturating_sub(start) > worker.limits.get().max_held_bytes {
             return Err(BadUpstream::BodyTooLarge.into());
+        }
+        if decoder.is_done() {
+            break;
         }
         answer.connection.buf.drain(end..raw);
         raw = end;

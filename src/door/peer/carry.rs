@@ -14,7 +14,7 @@ use crate::door::fan::{self, FanAnswer};
 use crate::door::pump::{self, Merging, Piece};
 use crate::door::spread::Spread;
 use crate::rpc::reply::{self, EchoId};
-use crate::rpc::{Envelope, Kind, Method, Parser, Revision, scan};
+use crate::rpc::{Envelope, Era, Kind, Method, Parser, Revision, scan};
 use crate::state::events::Outcome;
 use crate::upstream::Outgoing;
 use crate::upstream::brokered::Gone;
@@ -174,11 +174,13 @@ impl Peer {
         outcome: Option<Outcome>,
         revision: Option<Revision>,
     ) {
-        let (method, kind) = match self.calls.borrow().get(key) {
-            Some(call) => (call.method, call.kind),
+        let (method, kind, era) = match self.calls.borrow().get(key) {
+            Some(call) => (call.method, call.kind, call.era),
             None => return,
         };
-        if conversed.status == 404 && !conversed.answered && self.session.borrow().is_open() {
+        // Calls that were on their way when an earlier one found the session lost are told the same.
+        let was_lost = era != Era::Modern && self.session.borrow().is_lost();
+        if conversed.status == 404 && !conversed.answered && (was_lost || self.session.borrow().is_open()) {
             self.session.borrow_mut().lose();
             return self.fail(key, "Session not found: initialize again", Outcome::RpcError);
         }

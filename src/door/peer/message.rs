@@ -181,7 +181,11 @@ impl Peer {
             Ok(Decision::LookAgain(kind, spread)) => return Step::LookAgain(era, kind, spread),
             Ok(Decision::Empty) => Way::Empty,
             Err(refused) => {
-                let refused = if refused.is_session_required() { &NOT_INITIALIZED } else { &refused };
+                let refused = match refused.is_session_required() {
+                    true if session.is_lost() => &SESSION_LOST,
+                    true => &NOT_INITIALIZED,
+                    false => &refused,
+                };
                 self.refuse(&refusing, refused);
                 return Step::Done;
             }

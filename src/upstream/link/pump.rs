@@ -57,6 +57,8 @@ pub(super) async fn run(worker: Rc<Worker>, link: Rc<Link>) {
 fn end(link: &Rc<Link>) {
     let was_left = link.ended.replace(true);
     link.outbox.cut();
+    // Kept until the next call, it would keep its socket.
+    link.links.shared.borrow_mut().take_if(|shared| Rc::ptr_eq(shared, link));
     let failure = if link.open.get() { LinkFailure::Broken } else { LinkFailure::Connect };
     let gone = link.pending.borrow_mut().take_all();
     for out in gone {

@@ -138,6 +138,14 @@ impl Gateway {
         line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// Sockets that it holds.
+    pub(crate) fn sockets(&self) -> usize {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        // What is closed meanwhile is not held.
+        let links = entries.filter_map(|entry| std::fs::read_link(entry.unwrap().path()).ok());
+        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+    }
+
     /// The value of a counter of `/metrics`, summed over its labels.
     pub(crate) fn metric(&self, name: &str) -> f64 {
         self.metric_of(name, "")

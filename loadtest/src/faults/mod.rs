@@ -1,0 +1,147 @@
+//! `loadtest faults`: what breaks is broken, one thing after the other, in front of a gateway that everybody else goes on using.
+//!
+//! The upstreams and the clients are this program's own. Each call says what is to become of it ([`call`]), and what its client may be told
+//! is a table ([`fault`]), written from the gateway's documents; [`ledger`] holds every call against it, [`trail`] reads the audit trail without the
+//! gateway's code, and [`checks`] says at the end what held.
+
+mod call;
+mod checks;
+mod client;
+mod disk;
+pub(crate) mod fault;
+mod frames;
+pub(crate) mod gateway;
+mod ledger;
+pub(crate) mod output;
+pub(crate) mod rng;
+pub(crate) mod run;
+mod scenarios;
+pub(crate) mod stage;
+mod trail;
+mod upstream;
+mod verdict;
+
+pub(crate) use client::rude::{Rudeness, misbehave};
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::machine;
+use super::process::Scratch;
+use gateway::Setup;
+use output::Record;
+use run::{Plan, Verdicts};
+use scenarios::Breaks;
+use stage::Layout;
+
+/// Arguments of `loadtest faults`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The ringwall program
+    #[arg(long, default_value = "target/release/ringwall")]
+    ringwall: PathBuf,
+    /// These scenarios alone
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Only in front of several upstreams: leave out those that are played in front of one as well
+    #[arg(long)]
+    several_only: bool,
+    /// Name the scenarios and do nothing
+    #[arg(long)]
+    list: bool,
+    /// Seconds of each part of a scenario
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Where chance begins; default: another each time
+    #[arg(long)]
+    seed: Option<u64>,
+    /// How late the line of an answered call may be, milliseconds
+    #[arg(long, default_value_t = 100)]
+    audit_lag_ms: u64,
+    /// Results as JSON into this file
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Keep the directories of the gateways: logs, policies, audit trails
+    #[arg(long)]
+    keep: Option<PathBuf>,
+}
+
+/// Bytes that memory may grow beside 5 %: a run is short, and its heap has not seen everything before it.
+const SLACK: u64 = 24 << 20;
+
+pub(crate) fn run(args: &Args) -> io::Result<()> {
+    let all = scenarios::all();
+    if args.list {
+        all.iter().for_each(|(name, _)| println!("{name}"));
+        return Ok(());
+    }
+    for name in &args.only {
+        if !all.iter().any(|(known, _)| known == name) {
+            return Err(io::Error::other(format!("there is no scenario {name}; --list names them")));
+        }
+    }
+    let seed = args.seed.unwrap_or_else(chance);
+    println!("seed {seed}; {}\n", machine::describe());
+    let scratch = Scratch::new()?;
+    let home = args.keep.clone().unwrap_or_else(|| scratch.path().to_owned());
+    let mut record = Record::new("faults", seed);
+    for (name, breaks) in all {
+        if !args.only.is_empty() && !args.only.contains(&name) {
+            continue;
+        }
+        for layout in scenarios::layouts(breaks) {
+            if layout != Layout::Several && args.several_only {
+                continue;
+            }
+            let title = format!("{name}, {}", layout.name());
+            match play(args, seed, breaks, layout, &stage::fresh_dir(&home, &title)?) {
+                Ok(Some(verdicts)) => record.add(&title, verdicts),
+                Ok(None) => {}
+                Err(error) => return Err(io::Error::other(format!("{title}: {error}"))),
+            }
+        }
+    }
+    record.end(args.json.as_deref())
+}
+
+/// Another seed each time.
+pub(crate) fn chance() -> u64 {
+    let state = std::collections::hash_map::RandomState::new();
+    std::hash::BuildHasher::hash_one(&state, std::process::id()) & 0xffff_ffff
+}
+
+/// One scenario in front of one layout; `None` where it cannot be had here.
+fn play(args: &Args, seed: u64, breaks: Breaks, layout: Layout, dir: &Path) -> io::Result<Option<Verdicts>> {
+    let audit = dir.join("audit");
+    std::fs::create_dir_all(&audit)?;
+    let mut setup = Setup { program: &args.ringwall, dir, audit: &audit, wrapper: Vec::new(), is_production: false };
+    if let Breaks::Disk { is_production } = breaks {
+        setup.is_production = is_production;
+        setup.wrapper = match disk::wrapper(&audit) {
+            Ok(wrapper) => wrapper,
+            Err(why) => {
+                println!("SKIPPED: {breaks:?}: a disk of its own cannot be mounted here: {why}\n");
+                return Ok(None);
+            }
+        };
+    }
+    let plan = Plan {
+        setup,
+        layout,
+        seed,
+        warm_up: Duration::from_secs(3),
+        lag_limit: Duration::from_millis(args.audit_lag_ms),
+        slack: SLACK,
+    };
+    let time = Duration::from_secs_f64(args.seconds.clamp(0.5, 600.0));
+    let made =
+        in_runtime(run::make(&plan, async |stage, rng, audit| scenarios::play(breaks, time, stage, rng, audit).await));
+    made.map(Some)
+}
+
+/// Runs on this thread alone.
+pub(crate) fn in_runtime<T>(what: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    tokio::task::LocalSet::new().block_on(&runtime, what)
+}
