@@ -20,6 +20,9 @@
 // Nothing outside of tests may panic by index, unwrap or macro: no byte from outside reaches one, because there is none.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 pub mod bounds;
 pub mod cli;
 pub mod control;

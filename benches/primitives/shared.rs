@@ -1,0 +1,124 @@
+//! What threads share, `src/state`; timers; and the audit line.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::BuildHasherDefault;
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use ringwall::bench::Wheel;
+use ringwall::control::audit::line::{ChainEnd, Formatter};
+use ringwall::control::keys::Key;
+use ringwall::state::admission::AdmissionTable;
+use ringwall::state::connections::{Arrival, ConnectionTable, PrincipalKind};
+use ringwall::state::doors::{Door, DoorCounts};
+use ringwall::state::events::{Bell, Event, EventKind, EventQueue, Outcome};
+
+use crate::case::Case;
+use crate::inputs::AGENT;
+
+pub(crate) fn cases() -> Vec<Case> {
+    [tables(), queue(), audit(), timers()].into_iter().flatten().collect()
+}
+
+/// SipHash as in the gateway, under the same key each time, so that the same slots are taken.
+type Keyed = BuildHasherDefault<DefaultHasher>;
+
+const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
+const NOW_MS: u64 = 1_795_000_000_000;
+
+fn tables() -> Vec<Case> {
+    let admission = Arc::new(AdmissionTable::new(10_000, Keyed::default()));
+    let table = Arc::new(ConnectionTable::new(Arc::<DoorCounts>::default(), 10_000, 1, Keyed::default()));
+    let arrival = Arrival {
+        door: Door::Http,
+        door_limit: 10_000,
+        peer: SocketAddr::new(PEER, 54321),
+        address_limit: Some(100),
+        worker: 0,
+        now_ms: NOW_MS,
+    };
+    let entry = table.open(&arrival).expect("an empty table has room");
+    let counted = table.open(&arrival).expect("an empty table has room");
+    vec![
+        Case::new("state/address taken and given back", 0, move || admission.try_acquire(black_box(PEER), 100).is_ok()),
+        Case::new("state/connection opened and closed", 0, move || table.open(black_box(&arrival)).is_ok()),
+        Case::new("state/connection identified", 0, move || {
+            entry.identify(PrincipalKind::Agent, black_box(AGENT));
+            true
+        }),
+        Case::new("state/ten calls counted", 0, move || {
+            for _ in 0..10 {
+                counted.received(1, black_box(291));
+                counted.sent(1, black_box(120));
+                counted.touch(black_box(NOW_MS));
+            }
+            true
+        }),
+    ]
+}
+
+/// What a forwarded call leaves.
+pub(crate) fn event() -> Event {
+    Event::new(EventKind::ToolCall, NOW_MS)
+        .with_ip(PEER)
+        .with_client("http-1f00002a")
+        .with_agent(AGENT)
+        .with_tool(b"send_sms")
+        .with_request_id(b"42")
+        .with_call(Outcome::Ok, 200, 812)
+}
+
+fn queue() -> Vec<Case> {
+    let queue = Arc::new(EventQueue::new(Arc::<Bell>::default()));
+    let reserved = Arc::clone(&queue);
+    let (one, other) = (event(), event());
+    vec![
+        Case::new("state/event made", 0, || black_box(event()).at_ms == NOW_MS),
+        Case::new("state/event pushed and popped", 0, move || {
+            queue.push(black_box(&one).clone()).is_ok() && queue.pop().is_some()
+        }),
+        Case::new("state/event reserved, pushed and popped", 0, move || {
+            let Ok(reservation) = reserved.reserve() else { return false };
+            reservation.commit(black_box(&other).clone());
+            reserved.pop().is_some()
+        }),
+    ]
+}
+
+/// Of a chain that is long already: its numbers have ten digits for as long as a bench runs.
+pub(crate) fn formatter() -> Formatter {
+    Formatter::new(&Key::new([9; 32]), ChainEnd { seq: 1_000_000_000, ..ChainEnd::default() })
+}
+
+fn audit() -> Vec<Case> {
+    let (mut formatter, event) = (formatter(), event());
+    let mut out = Vec::with_capacity(1024);
+    vec![Case::new("audit/line of a call", 0, move || {
+        out.clear();
+        formatter.append(&mut out, black_box(&event));
+        out.ends_with(b"\"}\n")
+    })]
+}
+
+fn timers() -> Vec<Case> {
+    const DEADLINES: usize = 256;
+    let mut wheel = Wheel::new(DEADLINES as u64);
+    let still = Wheel::new(DEADLINES as u64);
+    let mut next = 0;
+    let mut turn = move || {
+        for _ in 0..4 {
+            if !wheel.set(next % DEADLINES) {
+                return false;
+            }
+            next += 1;
+        }
+        wheel.tick() == 0
+    };
+    // A turn and a half of the wheel, after which each tick has its share of the deadlines to look at.
+    let settled = (0..768).all(|_| turn());
+    vec![
+        Case::new("timers/64 deadlines moved", 0, move || (0..64).all(|index| still.set(black_box(index)))),
+        Case::new("timers/four deadlines of 256 moved, and a tick", 0, move || settled && turn()),
+    ]
+}
