@@ -54,6 +54,12 @@ impl ConnectionId {
         Self(((generation & GENERATION_MASK) << INDEX_BITS) | index as u64)
     }
 
+    /// The number that it is.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     fn generation(self) -> u64 {
         self.0 >> INDEX_BITS
     }

@@ -11,10 +11,21 @@ use std::net::IpAddr;
 
 use arrayvec::ArrayString;
 
+use super::connections::ConnectionId;
+use super::lifecycle::Door;
 pub use super::queue::{Bell, EventQueue, QUEUE_CAPACITY, QueueFull, Reservation};
 
 /// What a text ends in when it did not fit its field.
 pub const CUT_MARK: &str = "…";
+
+/// The client of an event: a connection and its door. Written as `DOOR-ID`; formatting it is left to the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// The door it came through.
+    pub door: Door,
+    /// The connection.
+    pub id: ConnectionId,
+}
 
 /// An identifier of at most 64 bytes.
 pub type ShortText = ArrayString<64>;
@@ -138,6 +149,18 @@ event_kinds! {
     ToolCall = "tool_call", Info;
 }
 
+impl EventKind {
+    /// Whether the line is written at once, rather than with the group that gathers: what was given out or taken for good. Only what
+    /// is rare, or worth a sync of its own, belongs here.
+    #[must_use]
+    pub const fn is_pressing(self) -> bool {
+        matches!(
+            self,
+            Self::SpendRecorded | Self::TokenIssued | Self::TokenRevoked | Self::RefreshReuse | Self::Erasure
+        )
+    }
+}
+
 /// How serious an event is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -241,8 +264,8 @@ pub struct Event {
     pub at_ms: u64,
     /// The client's address.
     pub ip: Option<IpAddr>,
-    /// The client: a connection or session id.
-    pub client: ShortText,
+    /// The client, once it has a connection.
+    pub client: Option<Client>,
     /// The agent's id, once known.
     pub agent: ShortText,
     /// The tool that was called.
@@ -266,7 +289,7 @@ impl Event {
             severity: kind.severity(),
             at_ms,
             ip: None,
-            client: ShortText::new(),
+            client: None,
             agent: ShortText::new(),
             tool: ShortText::new(),
             rule: "",
@@ -290,10 +313,10 @@ impl Event {
         self
     }
 
-    /// The connection's or session's id, cut to 64 bytes.
+    /// The connection that it is about.
     #[must_use]
-    pub fn with_client(mut self, client: &str) -> Self {
-        self.client = clip(client);
+    pub fn with_client(mut self, door: Door, id: ConnectionId) -> Self {
+        self.client = Some(Client { door, id });
         self
     }
 

@@ -121,9 +121,8 @@ pub(super) async fn close(State(admin): State<Admin>, peer: Peer, Path(id): Path
         return problem(404, "connection_not_open", "No connection with this id is open.");
     };
     if row.closing.is_none() {
-        let client = format!("{}-{}", row.door.name(), row.id);
         let event = Event::new(EventKind::ConnectionClosed, (admin.health.clock)()).with_ip(row.client);
-        let event = event.with_client(&client).with_agent(&row.agent).with_rule("operator");
+        let event = event.with_client(row.door, row.id).with_agent(&row.agent).with_rule("operator");
         let operator = peer.0.0.ip().to_canonical();
         admin.record(event, &format!("{}, from {operator}", CloseReason::Admin.text()));
     }

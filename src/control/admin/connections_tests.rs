@@ -9,6 +9,7 @@ use super::*;
 use crate::control::admin::AdminConfig;
 use crate::control::tests::{Rig, ask_with};
 use crate::state::connections::{Arrival, ConnectionEntry};
+use crate::state::events::Client;
 
 const TOKEN: &str = "orchestrator-token-of-32-characters";
 
@@ -92,7 +93,8 @@ fn a_close_reaches_its_connection_once_and_is_recorded_once() {
     assert_eq!(asked(&rig, "GET", "/admin/connections?door=ws").1["connections"][0]["closing"], "admin");
     let event = rig.events.pop().unwrap();
     assert_eq!((event.kind, event.rule, event.ip), (EventKind::ConnectionClosed, "operator", "10.0.0.2".parse().ok()));
-    assert_eq!((event.client.as_str(), event.agent.as_str()), (&*format!("ws-{}", goes.id()), "alpha"));
+    assert_eq!(event.client, Some(Client { door: Door::Ws, id: goes.id() }));
+    assert_eq!(event.agent.as_str(), "alpha");
     assert_eq!(event.details.as_str(), "closed by an operator, from 127.0.0.1");
     assert!(rig.events.pop().is_none());
     drop(goes);

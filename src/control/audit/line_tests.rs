@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::state::events::{EventKind, Outcome};
+use crate::state::lifecycle::Door;
 
 fn key() -> Key {
     Key::new([7; 32])
@@ -26,7 +27,7 @@ const AT: u64 = 1_795_331_198_123;
 fn a_line_has_the_contracts_fields_in_order() {
     let event = Event::new(EventKind::ToolCall, AT)
         .with_ip("::ffff:192.0.2.7".parse().unwrap())
-        .with_client("c1")
+        .with_client(Door::Ws, "1f00a".parse().unwrap())
         .with_agent("a1")
         .with_tool(b"send_sms")
         .with_rule("none")
@@ -35,7 +36,7 @@ fn a_line_has_the_contracts_fields_in_order() {
         .with_details(format_args!("to {}", "one"));
     let line = String::from_utf8(lines_of(&[event])).unwrap();
     let start = "[SECURITY] {\"timestamp\":\"2026-11-22T07:06:38.123Z\",\"seq\":1,\"event\":\"tool_call\",\"severity\":\"INFO\",\
-        \"ip\":\"192.0.2.7\",\"clientId\":\"c1\",\"agentId\":\"a1\",\"tool\":\"send_sms\",\"rule\":\"none\",\"requestId\":\"\\\"7\\\"\",\
+        \"ip\":\"192.0.2.7\",\"clientId\":\"ws-1f00a\",\"agentId\":\"a1\",\"tool\":\"send_sms\",\"rule\":\"none\",\"requestId\":\"\\\"7\\\"\",\
         \"outcome\":\"ok\",\"status\":200,\"durationUs\":1234,\"details\":\"to one\",\"prev\":\"0000";
     assert!(line.starts_with(start), "{line}");
     assert!(line.ends_with("\"}\n"));
@@ -43,7 +44,8 @@ fn a_line_has_the_contracts_fields_in_order() {
     let names: Vec<_> = bare.keys().map(String::as_str).collect();
     assert_eq!(names, ["event", "mac", "prev", "seq", "severity", "timestamp"]);
     assert_eq!(bare["timestamp"], "1970-01-01T00:00:00.000Z");
-    parsed(&lines_of(&[Event::new(EventKind::Alert, u64::MAX)]));
+    let last = parsed(&lines_of(&[Event::new(EventKind::Alert, u64::MAX)]));
+    assert_eq!(last["timestamp"], format!("{:.3}", Timestamp::MAX));
 }
 
 #[test]
@@ -62,7 +64,6 @@ fn hostile_text_cannot_forge_a_line() {
     for text in hostile {
         let lossy = String::from_utf8_lossy(text).into_owned();
         let event = Event::new(EventKind::InvalidInput, AT)
-            .with_client(&lossy)
             .with_agent(&lossy)
             .with_tool(text)
             .with_request_id(text)
@@ -73,7 +74,7 @@ fn hostile_text_cannot_forge_a_line() {
         assert!(!body.chars().any(must_escape), "{body:?}");
         let fields = parsed(&line);
         assert_eq!(fields["event"], "invalid_input");
-        for name in ["clientId", "agentId", "tool", "requestId", "details"] {
+        for name in ["agentId", "tool", "requestId", "details"] {
             assert_eq!(fields[name], lossy, "{name}");
         }
         assert_eq!(chain_end_of(&key(), &line[..line.len() - 1]).unwrap().seq, 1);
@@ -84,12 +85,44 @@ proptest::proptest! {
     #[test]
     fn any_bytes_make_one_parsable_line(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
         let lossy = String::from_utf8_lossy(&bytes).into_owned();
-        let event = Event::new(EventKind::Alert, AT).with_client(&lossy).with_agent(&lossy).with_tool(&bytes)
+        let event = Event::new(EventKind::Alert, AT).with_agent(&lossy).with_tool(&bytes)
             .with_request_id(&bytes).with_details(format_args!("{lossy}"));
         let line = lines_of(&[event]);
         proptest::prop_assert!(line.len() <= MAX_LINE);
         proptest::prop_assert_eq!(line.iter().filter(|b| **b < b' ').count(), 1);
         parsed(&line);
+    }
+
+    /// What is written by hand for speed reads as the libraries write it.
+    #[test]
+    fn times_numbers_and_addresses_are_as_the_libraries_write_them(
+        times in proptest::collection::vec((0..=LAST_MS, 0_u64..3_000), 1..4),
+        number in proptest::num::u64::ANY,
+        bits in 0_u32..64,
+        v4 in proptest::num::u32::ANY,
+        v6 in proptest::num::u128::ANY,
+    ) {
+        let mut clock = Clock::default();
+        for at_ms in times.into_iter().flat_map(|(at_ms, later)| [at_ms, (at_ms + later).min(LAST_MS), at_ms]) {
+            let mut out = Vec::new();
+            clock.write(&mut out, at_ms);
+            let at = Timestamp::from_millisecond(i64::try_from(at_ms).unwrap()).unwrap();
+            proptest::prop_assert_eq!(String::from_utf8(out).unwrap(), format!("{at:.3}"));
+        }
+        for number in [number >> bits, 0, u64::MAX] {
+            let (mut decimal, mut hex) = (Vec::new(), Vec::new());
+            push_number(&mut decimal, number);
+            push_hex(&mut hex, number);
+            proptest::prop_assert_eq!(String::from_utf8(decimal).unwrap(), number.to_string());
+            proptest::prop_assert_eq!(String::from_utf8(hex).unwrap(), format!("{number:x}"));
+        }
+        let (v4, v6) = (IpAddr::from(v4.to_be_bytes()), IpAddr::from(v6.to_be_bytes()));
+        let mut addresses = Addresses::default();
+        for ip in [v4, v4, v6, v6, v4] {
+            let mut out = Vec::new();
+            addresses.write(&mut out, ip);
+            proptest::prop_assert_eq!(String::from_utf8(out).unwrap(), ip.to_string());
+        }
     }
 
     #[test]

@@ -275,9 +275,8 @@ impl Connection {
         self.worker.record(self.named(event));
     }
 
-    fn named(&self, mut event: Event) -> Event {
-        use std::fmt::Write;
-        let _ = write!(event.client, "http-{}", self.entry.id());
+    fn named(&self, event: Event) -> Event {
+        let event = event.with_client(Door::Http, self.entry.id());
         match self.principal.as_ref().and_then(Principal::agent) {
             Some(agent) => event.with_agent(agent),
             None => event,

@@ -10,7 +10,7 @@ use crate::rpc::era::{EraFault, Header};
 use crate::rpc::reply::{self, EchoId, ToolRefusal};
 use crate::rpc::{Era, Kind, Malformed};
 use crate::settings::DenialStyle;
-use crate::state::events::{EventKind, Outcome};
+use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::Door;
 
 impl Connection {
@@ -120,7 +120,7 @@ impl Connection {
             event = event.with_request_id(id);
         }
         self.record(event.with_details(format_args!("{text}")));
-        self.count(call, Outcome::Refused);
+        self.count(call, Outcome::Refused, self.worker.now_ns());
         let style = self.worker.snapshot().settings.doors.denial_style;
         match denial.tell() {
             Tell::Call if style == DenialStyle::ToolResult && call.kind == Kind::Request => {
@@ -140,20 +140,21 @@ impl Connection {
 
     /// Counts a call that has ended and writes its audit line.
     pub(super) fn finish(&mut self, call: &mut Call, outcome: Outcome, status: u16) {
-        self.count(call, outcome);
+        let now_ns = self.worker.now_ns();
+        self.count(call, outcome, now_ns);
         let Some(reservation) = call.reservation.take() else { return };
-        let duration_us = self.worker.now_ns().saturating_sub(call.started_ns) / 1000;
-        let mut event = self.event(EventKind::ToolCall);
-        event = event.with_tool(self.name(call).as_bytes()).with_call(outcome, status, duration_us);
+        let duration_us = now_ns.saturating_sub(call.started_ns) / 1000;
+        let event = Event::new(EventKind::ToolCall, self.worker.epoch_ms_at(now_ns)).with_ip(self.client_ip());
+        let mut event = event.with_tool(self.name(call).as_bytes()).with_call(outcome, status, duration_us);
         if let EchoId::Raw(id) = call.id(&self.notes) {
             event = event.with_request_id(id);
         }
         reservation.commit(self.named(event));
     }
 
-    fn count(&self, call: &Call, outcome: Outcome) {
+    fn count(&self, call: &Call, outcome: Outcome, now_ns: u64) {
         if call.kind == Kind::Request {
-            let duration_ns = self.worker.now_ns().saturating_sub(call.started_ns);
+            let duration_ns = now_ns.saturating_sub(call.started_ns);
             self.worker.metrics.door(Door::Http).call(outcome, duration_ns);
             self.entry.sent(1, 0);
         }

@@ -29,7 +29,7 @@ use std::task::{Poll, Waker};
 use crate::guard::{Denial, Principal};
 use crate::state::connections::ConnectionEntry;
 use crate::state::connections::{CloseReason, ConnectionId};
-use crate::state::events::{Event, EventKind, Outcome, ShortText};
+use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::upstream::link::Link;
 use crate::worker::Worker;
@@ -303,19 +303,11 @@ impl Peer {
         self.worker.record(self.named(event));
     }
 
-    fn named(&self, mut event: Event) -> Event {
-        event.client = named(self.door, self.id);
+    fn named(&self, event: Event) -> Event {
+        let event = event.with_client(self.door, self.id);
         match self.principal.borrow().as_ref().and_then(Principal::agent) {
             Some(agent) => event.with_agent(agent),
             None => event,
         }
     }
-}
-
-/// What a connection is called in the audit trail.
-fn named(door: Door, id: ConnectionId) -> ShortText {
-    use std::fmt::Write;
-    let mut name = ShortText::new();
-    let _ = write!(name, "{}-{id}", door.name());
-    name
 }
