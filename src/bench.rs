@@ -21,13 +21,13 @@ use crate::gateway::{Shared, Snapshot};
 use crate::guard::Principal;
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc::era::{self, Header, Mirrored};
-use crate::rpc::{Envelope, Era, Kind};
+use crate::rpc::{Envelope, Era, Kind, glance};
 use crate::settings::{Inputs, Settings};
 use crate::span::Span;
-use crate::state::connections::ConnectionTable;
+use crate::state::connections::{ConnectionId, ConnectionTable};
 use crate::state::events::{Bell, Event, EventKind, EventQueue, Outcome, Reservation};
 use crate::state::health::HealthFacts;
-use crate::state::lifecycle::{Lifecycle, UpstreamState};
+use crate::state::lifecycle::{Door, Lifecycle, UpstreamState};
 use crate::upstream::outgoing::Edits;
 use crate::upstream::{Carried, Message, Outgoing, Sender};
 use crate::wire::http1::body::{BodyDecoder, Framing as BodyFraming};
@@ -49,6 +49,7 @@ const NOW_S: u64 = 1_795_000_000;
 
 /// One worker's settings, upstreams and scratch, as a thread of the gateway has them.
 pub struct Plane {
+    client: ConnectionId,
     worker: Rc<Worker>,
 }
 
@@ -110,7 +111,7 @@ impl Plane {
             lifecycle,
         };
         answer::set_date(NOW_S * 1000);
-        Some(Self { worker: Worker::new(0, Arc::new(shared)) })
+        Some(Self { worker: Worker::new(0, Arc::new(shared)), client: "1f00002a".parse().ok()? })
     }
 
     /// A session with the first upstream, as a client that holds `token` gets it.
@@ -223,17 +224,18 @@ impl Plane {
         write::field_decimal(output, "Content-Length", body.len() as u64);
         write::end_head(output);
         output.extend_from_slice(body);
-        let envelope = scratch.parser.parse(body).ok().filter(|_| step.done)?;
-        (envelope.kind == Kind::Response && !envelope.result_is_error).then_some(())
+        // As the door does: only what may be an error is parsed.
+        (step.done && !glance::may_be_error(body)).then_some(())
     }
 
     /// Counts the call and puts its audit event into the place that was kept for it.
     pub fn record(&self, received: &[u8], read: &Read, decided: Decided) {
-        let door = self.worker.metrics.door(crate::state::lifecycle::Door::Http);
+        let door = self.worker.metrics.door(Door::Http);
         door.call(Outcome::Ok, 80_000);
         let Some(reservation) = decided.reservation else { return };
         let raw = received.get(read.body.clone()).unwrap_or_default();
-        let mut event = Event::new(EventKind::ToolCall, NOW_S * 1000).with_ip(BOUND.ip()).with_client("http-1f00002a");
+        let mut event =
+            Event::new(EventKind::ToolCall, NOW_S * 1000).with_ip(BOUND.ip()).with_client(Door::Http, self.client);
         if let Some(agent) = read.principal.agent() {
             event = event.with_agent(agent);
         }

@@ -4,13 +4,13 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::BuildHasherDefault;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ringwall::bench::Wheel;
 use ringwall::control::audit::line::{ChainEnd, Formatter};
 use ringwall::control::keys::Key;
 use ringwall::state::admission::AdmissionTable;
-use ringwall::state::connections::{Arrival, ConnectionTable, PrincipalKind};
+use ringwall::state::connections::{Arrival, ConnectionId, ConnectionTable, PrincipalKind};
 use ringwall::state::doors::{Door, DoorCounts};
 use ringwall::state::events::{Bell, Event, EventKind, EventQueue, Outcome};
 
@@ -58,11 +58,13 @@ fn tables() -> Vec<Case> {
     ]
 }
 
+static CLIENT: LazyLock<ConnectionId> = LazyLock::new(|| "1f00002a".parse().unwrap_or_else(|_| unreachable!()));
+
 /// What a forwarded call leaves.
 pub(crate) fn event() -> Event {
     Event::new(EventKind::ToolCall, NOW_MS)
         .with_ip(PEER)
-        .with_client("http-1f00002a")
+        .with_client(Door::Http, *CLIENT)
         .with_agent(AGENT)
         .with_tool(b"send_sms")
         .with_request_id(b"42")
