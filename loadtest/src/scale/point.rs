@@ -49,17 +49,23 @@ impl Rounds {
     }
 }
 
-/// A load over HTTP in a closed loop, as all points of the sweeps have it.
+/// A load over HTTP in a closed loop, as all points of the sweeps have it. A call on each connection comes before those that count.
 pub(super) fn load(process: &Running, connections: usize, calls: u64) -> Load {
-    Load { token: TOKEN.to_owned(), connections, warm_up: 0, calls, ..Load::new(Door::Http, process.address) }
+    Load {
+        token: TOKEN.to_owned(),
+        connections,
+        warm_up: connections as u64,
+        calls,
+        measured: vec![process.pid()],
+        ..Load::new(Door::Http, process.address)
+    }
 }
 
 /// Drives a load through a process.
 pub(super) fn measure(process: &Running, load: &Load) -> io::Result<Round> {
-    around(process, load.calls, || {
-        generate::run(load)?;
-        Ok(())
-    })
+    let outcome = generate::run(load).map_err(|error| process.explain(error))?;
+    let cpu_us = outcome.cpu_us().ok_or_else(|| io::Error::other("no process was measured"))?;
+    Ok(Round { cpu_us, calls_s: outcome.calls_per_s() })
 }
 
 /// CPU time a call of what `calls` does, which is so many calls.

@@ -1,4 +1,7 @@
-//! Small calls and large ones: CPU time a call, and bytes a second, beside HAProxy.
+//! Small calls and large ones, with answers of the same size: CPU time a call, and bytes a second, beside HAProxy.
+//!
+//! Each size has an upstream, a gateway and a HAProxy of its own, since an upstream answers with one size. So sizes differ by process as well: the
+//! sweep shows how cost grows, not single percents.
 
 use std::io;
 use std::rc::Rc;
@@ -8,46 +11,59 @@ use super::super::generate::Mix;
 use super::super::machine;
 use super::super::process::{self, Running};
 use super::super::report::{Axis, Cell, Chart, Column, Point, Report, Section, Series, Table};
+use super::super::upstream::answer::Answers;
 use super::Bench;
 use super::point::{self, Rounds};
 
-/// Bytes of a call.
+/// Bytes of a call, and of its answer's text.
 const SIZES: [usize; 5] = [291, 1024, 4 * 1024, 16 * 1024, 64 * 1024];
 
 /// Bytes of calls a point a round at most: long messages take long, and show as much in fewer calls.
 const ROUND_BYTES: u64 = 256 * 1024 * 1024;
 
+/// What stands in front of one upstream.
+struct Group {
+    size: usize,
+    /// Ended with the group.
+    _upstream: Running,
+    subjects: Vec<Subject>,
+}
+
 struct Subject {
     process: Running,
-    /// For each size.
-    rounds: Vec<Rounds>,
+    rounds: Rounds,
 }
 
 pub(super) fn sweep(bench: &mut Bench<'_>, report: &mut Report) -> io::Result<Section> {
-    let upstream = bench.upstream(&[])?;
-    let mut processes = vec![bench.gateway(&upstream, &[])?];
     if let Some(program) = process::find("haproxy") {
         report.version("HAProxy", machine::version(&program, "-v"));
-        processes.extend(haproxy(bench, &upstream)?);
     }
-    let none = vec![Rounds::default(); SIZES.len()];
-    let mut subjects: Vec<Subject> =
-        processes.into_iter().map(|process| Subject { process, rounds: none.clone() }).collect();
+    let groups: io::Result<Vec<Group>> = SIZES.into_iter().map(|size| group(bench, size)).collect();
+    let mut groups = groups?;
     // The first round warms up.
     for round in 0..=bench.args.rounds {
         bench.progress("sizes", round);
-        for (index, size) in SIZES.into_iter().enumerate() {
-            for subject in &mut subjects {
-                let mut load = point::load(&subject.process, bench.args.active, calls(bench, size));
-                load.mix = Rc::new(Mix::fixed(size));
+        for group in &mut groups {
+            let answers = Answers { answer_bytes: group.size, ..Answers::default() };
+            let mix = Rc::new(Mix::fixed(group.size).answered(&answers));
+            for subject in &mut group.subjects {
+                let mut load = point::load(&subject.process, bench.args.active, calls(bench, group.size));
+                load.mix = Rc::clone(&mix);
                 let measured = point::measure(&subject.process, &load)?;
-                if let Some(rounds) = subject.rounds.get_mut(index).filter(|_| round > 0) {
-                    rounds.push(measured);
+                if round > 0 {
+                    subject.rounds.push(measured);
                 }
             }
         }
     }
-    Ok(shown(&subjects))
+    Ok(shown(&groups))
+}
+
+fn group(bench: &mut Bench<'_>, size: usize) -> io::Result<Group> {
+    let upstream = bench.upstream(&["--answer-bytes".to_owned(), size.to_string()])?;
+    let processes = [Some(bench.gateway(&upstream, &[])?), haproxy(bench, &upstream)?];
+    let subjects = processes.into_iter().flatten().map(|process| Subject { process, rounds: Rounds::default() });
+    Ok(Group { size, subjects: subjects.collect(), _upstream: upstream })
 }
 
 /// Calls of a point a round.
@@ -64,45 +80,48 @@ fn haproxy(bench: &mut Bench<'_>, upstream: &Running) -> io::Result<Option<Runni
     Running::start("haproxy", &mut command, bench.dir(), port, bench.args.core).map(Some)
 }
 
-/// Of calls, in millions of bytes a second.
+/// Of calls and answers together, in millions of bytes a second.
 fn megabytes_s(rounds: &Rounds, size: usize) -> Figures {
-    rounds.calls_s().values().iter().map(|calls_s| calls_s * size as f64 / 1e6).collect()
+    rounds.calls_s().values().iter().map(|calls_s| 2.0 * calls_s * size as f64 / 1e6).collect()
 }
 
-fn shown(subjects: &[Subject]) -> Section {
+fn shown(groups: &[Group]) -> Section {
     let columns = vec![
         Column::new("CPU a call", "µs", 2),
         Column::new("to HAProxy, round by round", "", 2),
         Column::new("calls/s", "", 0),
-        Column::new("bytes of calls", "MB/s", 1),
+        Column::new("both ways", "MB/s", 1),
     ];
     let mut table = Table::new("size and gateway", columns);
-    let bytes = || Axis::log("bytes of the call").of_bytes();
-    let mut cpu = Chart::new("CPU a call by size", bytes(), Axis::fitting("CPU a call, µs"));
-    let mut rate = Chart::new("Bytes of calls a second by size", bytes(), Axis::linear("MB/s"));
-    let peer = subjects.iter().find(|subject| subject.process.name == "haproxy");
-    for (index, size) in SIZES.into_iter().enumerate() {
-        for subject in subjects {
-            let Some(rounds) = subject.rounds.get(index) else { continue };
-            let peer = peer.and_then(|peer| peer.rounds.get(index));
-            let to_peer = peer.map_or(Cell::Nothing, |peer| rounds.cpu_to(peer).into());
-            let rate = megabytes_s(rounds, size).into();
-            let cells = vec![rounds.cpu_us().into(), to_peer, rounds.calls_s().into(), rate];
-            table.row(format!("{}, {}", written(size), subject.process.name), cells);
+    let mut lines: Vec<(&str, Vec<Point>, Vec<Point>)> = Vec::new();
+    for group in groups {
+        let x = group.size as f64;
+        let peer = group.subjects.iter().find(|subject| subject.process.name == "haproxy");
+        for Subject { process, rounds } in &group.subjects {
+            let to_peer = peer.map_or(Cell::Nothing, |peer| rounds.cpu_to(&peer.rounds).into());
+            let rate = megabytes_s(rounds, group.size);
+            let (cpu, point) = (rounds.point(x), Point::of(x, &rate));
+            let cells = vec![rounds.cpu_us().into(), to_peer, rounds.calls_s().into(), rate.into()];
+            table.row(format!("{}, {}", written(group.size), process.name), cells);
+            if !lines.iter().any(|line| line.0 == process.name) {
+                lines.push((process.name, Vec::new(), Vec::new()));
+            }
+            if let Some(line) = lines.iter_mut().find(|line| line.0 == process.name) {
+                line.1.push(cpu);
+                line.2.push(point);
+            }
         }
     }
-    for subject in subjects {
-        let (mut cpus, mut rates) = (Vec::new(), Vec::new());
-        for (size, rounds) in SIZES.into_iter().zip(&subject.rounds) {
-            cpus.push(rounds.point(size as f64));
-            rates.push(Point::of(size as f64, &megabytes_s(rounds, size)));
-        }
-        cpu = cpu.series(Series::new(subject.process.name, cpus));
-        rate = rate.series(Series::new(subject.process.name, rates));
+    let bytes = || Axis::log("bytes of the call, and of its answer").of_bytes();
+    let mut cpu = Chart::new("CPU a call by size", bytes(), Axis::fitting("CPU a call, µs"));
+    let mut rate = Chart::new("Bytes a second by size", bytes(), Axis::linear("both ways, MB/s"));
+    for (name, cpus, rates) in lines {
+        cpu = cpu.series(Series::new(name, cpus));
+        rate = rate.series(Series::new(name, rates));
     }
     Section::new("Message sizes")
         .note(format!(
-            "Calls of so many bytes, with small answers. At most {} MiB of calls a point a round.",
+            "A call of so many bytes is answered with a text of as many. At most {} MiB of calls a point a round.",
             ROUND_BYTES / 1024 / 1024
         ))
         .table(table)
