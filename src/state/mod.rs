@@ -5,6 +5,7 @@
 
 pub mod addresses;
 pub mod admission;
+mod bell;
 pub mod connections;
 pub mod doors;
 pub mod events;

@@ -5,17 +5,18 @@
 //! [`Reservation`] first: a forwarded call, whose outcome line has to be written whatever happens.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::task::{Poll, Waker};
 use std::thread::Thread;
 
 use arc_swap::ArcSwapOption;
 use crossbeam_queue::ArrayQueue;
 
+use super::bell::Handshake;
 use super::events::Event;
 
-/// Events one queue holds. At 8,192 events of about half a kilobyte, 4 MiB a worker; the writer empties it every few
-/// milliseconds, so it bridges about 80 ms at 100,000 events a second.
+/// Events one queue holds. At 8,192 events of about 400 bytes, 3 MiB a worker. The writer empties it every few dozen milliseconds
+/// and once it is half full, so it bridges 40 ms at 100,000 events a second while the disk is busy.
 pub const QUEUE_CAPACITY: usize = 8192;
 
 /// The queue has no room: the writer is stuck or far behind. In production the caller refuses the call.
@@ -23,11 +24,10 @@ pub const QUEUE_CAPACITY: usize = 8192;
 #[error("the audit queue is full")]
 pub struct QueueFull;
 
-/// Wakes the writer thread, which sleeps only when all queues are empty. While the writer is awake (it collects for a few
-/// milliseconds between batches) ringing costs one load.
+/// Wakes the writer thread, see [`super::bell`]. While the writer is awake or lets events gather, ringing costs one fence and one load.
 #[derive(Debug, Default)]
 pub struct Bell {
-    asleep: AtomicBool,
+    handshake: Handshake,
     thread: ArcSwapOption<Thread>,
 }
 
@@ -37,23 +37,35 @@ impl Bell {
         self.thread.store(Some(Arc::new(std::thread::current())));
     }
 
-    /// The writer is about to sleep; it must look at the queues once more after this.
+    /// The writer is about to sleep until there is an event; it must look at the queues once more after this.
     pub fn lie_down(&self) {
-        self.asleep.store(true, Ordering::Relaxed);
-        // Pairs with the fence in `ring`: either the writer sees the event, or the worker sees that it sleeps.
-        fence(Ordering::SeqCst);
+        self.handshake.lie_down();
+    }
+
+    /// The writer is about to let events gather; it must look whether it [is hurried](Bell::is_hurried) after this.
+    pub fn linger(&self) {
+        self.handshake.linger();
     }
 
     /// The writer is up again.
     pub fn get_up(&self) {
-        self.asleep.store(false, Ordering::Relaxed);
+        self.handshake.get_up();
     }
 
-    /// Wakes the writer if it sleeps.
-    pub fn ring(&self) {
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed)
-            && self.asleep.swap(false, Ordering::Relaxed)
+    /// Whether a queue is filling up, or an event is to be on disk at once.
+    #[must_use]
+    pub fn is_hurried(&self) -> bool {
+        self.handshake.is_hurried()
+    }
+
+    /// The writer is about to empty the queues.
+    pub fn take_hurry(&self) {
+        self.handshake.take_hurry();
+    }
+
+    /// An event was queued: wakes the writer if it sleeps; with `hurry` also while it lets events gather.
+    fn ring(&self, hurry: bool) {
+        if self.handshake.must_wake(hurry)
             && let Some(thread) = &*self.thread.load()
         {
             thread.unpark();
@@ -180,10 +192,11 @@ impl EventQueue {
 
     /// Room was taken before, so the ring has a free cell; `force_push` never has anything to displace.
     fn put(&self, event: Event) {
+        let at_once = event.kind.is_pressing();
         if self.ring.force_push(event).is_some() {
             self.refused.fetch_add(1, Ordering::Relaxed);
         }
-        self.bell.ring();
+        self.bell.ring(at_once || self.ring.len() >= self.ring.capacity().div_ceil(2));
     }
 }
 
@@ -205,7 +218,9 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(queue) = self.queue.take() {
-            queue.taken.fetch_sub(1, Ordering::Release);
+            queue.taken.fetch_sub(1, Ordering::SeqCst);
+            // The writer learns nothing of it, so it cannot wake them.
+            queue.wake_waiting();
         }
     }
 }

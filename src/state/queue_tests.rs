@@ -97,4 +97,9 @@ fn who_waits_for_room_is_woken_when_there_is_some() {
     assert!(queue.poll_spare(&waker).is_ready());
     queue.wake_waiting();
     assert_eq!(count.0.load(Ordering::SeqCst), 1, "who has been woken waits no more");
+    let queue = Arc::new(queue);
+    let kept = queue.reserve().unwrap();
+    assert!(queue.poll_spare(&waker).is_pending());
+    drop(kept);
+    assert_eq!(count.0.load(Ordering::SeqCst), 2, "room that is given back unused is not the writer's to tell");
 }

@@ -102,6 +102,45 @@ fn filling(full: &Arc<AtomicBool>) -> Opener {
     })
 }
 
+/// A file that is the writer's undoing: told to break, it says so, waits for leave, and panics.
+struct Breaking {
+    file: fs::File,
+    stage: Arc<AtomicU64>,
+}
+
+const SOUND: u64 = 0;
+const TO_BREAK: u64 = 1;
+const BREAKING: u64 = 2;
+const MAY_BREAK: u64 = 3;
+
+impl LogFile for Breaking {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.stage.load(Ordering::SeqCst) == SOUND {
+            return self.file.append(bytes);
+        }
+        self.stage.store(BREAKING, Ordering::SeqCst);
+        until("leave to break", || self.stage.load(Ordering::SeqCst) == MAY_BREAK);
+        panic!("a fault of the writer's own");
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+    fn len(&mut self) -> io::Result<u64> {
+        LogFile::len(&mut self.file)
+    }
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.file.cut(len)
+    }
+}
+
+fn breaking(stage: &Arc<AtomicU64>) -> Opener {
+    let stage = Arc::clone(stage);
+    Box::new(move |path: &Path| {
+        let file = fs::OpenOptions::new().append(true).create(true).open(path)?;
+        Ok(Box::new(Breaking { file, stage: Arc::clone(&stage) }))
+    })
+}
+
 /// All lines' `seq`, each checked against the chain.
 fn chained(text: &str) -> Vec<u64> {
     let mut prev = String::from_utf8(line::GENESIS.to_vec()).unwrap();
@@ -129,6 +168,108 @@ fn an_event_is_on_disk_within_100_ms() {
     }
     assert!(best < Duration::from_millis(100), "{best:?}");
     writer.stop().unwrap();
+}
+
+#[test]
+fn events_gather_between_groups() {
+    let rig = Rig::new(1);
+    let writer = rig.start();
+    let start = Instant::now();
+    for n in 0..100 {
+        rig.queues[0].push(event(n)).unwrap();
+        thread::sleep(Duration::from_millis(1));
+    }
+    until("all lines", || rig.metrics.written.get() == 100);
+    // From the beginning of one group to that of the next passes at least the time to gather, however slow the machine is.
+    let most = start.elapsed().as_millis() / LINGER.as_millis() + 1;
+    assert!(u128::from(rig.metrics.groups.get()) <= most, "{} groups of {most}", rig.metrics.groups.get());
+    writer.stop().unwrap();
+}
+
+/// A writer that lets events gather for an hour, after a first one.
+fn patient(rig: &Rig) -> AuditWriter {
+    patient_on(DailyFiles::claim(rig.dir.path()).unwrap(), rig)
+}
+
+fn patient_on(files: DailyFiles, rig: &Rig) -> AuditWriter {
+    let linger = Duration::from_secs(3600);
+    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared(), linger).unwrap();
+    rig.queues[0].push(pressing(0)).unwrap();
+    until("the first line", || rig.metrics.written.get() == 1);
+    writer
+}
+
+fn pressing(n: u64) -> Event {
+    Event::new(EventKind::SpendRecorded, n)
+}
+
+#[test]
+fn what_is_pressing_takes_the_others_along_at_once() {
+    let rig = Rig::new(2);
+    let writer = patient(&rig);
+    for round in 1..=20 {
+        rig.queues[0].push(event(1)).unwrap();
+        rig.queues[1].push(pressing(2)).unwrap();
+        until("both lines", || rig.metrics.written.get() == 1 + 2 * round);
+    }
+    rig.queues[0].push(event(3)).unwrap();
+    writer.stop().unwrap();
+    assert_eq!(chained(&rig.text()), (1..=42).collect::<Vec<_>>(), "stopping waits for no group");
+}
+
+#[test]
+fn a_queue_that_is_half_full_is_emptied_at_once() {
+    let rig = Rig::new(2);
+    let writer = patient(&rig);
+    rig.queues[0].push(event(0)).unwrap();
+    (1..128).for_each(|n| rig.queues[1].push(event(n)).unwrap());
+    thread::sleep(Duration::from_millis(20));
+    assert_eq!(rig.metrics.written.get(), 1, "nothing is urgent yet");
+    rig.queues[1].push(event(128)).unwrap();
+    until("all lines", || rig.metrics.written.get() == 130);
+    writer.stop().unwrap();
+}
+
+#[test]
+fn a_file_is_reopened_at_once() {
+    let rig = Rig::new(1);
+    let writer = patient(&rig);
+    fs::rename(rig.dir.path().join(NAME), rig.dir.path().join("rotated")).unwrap();
+    rig.queues[0].push(event(2)).unwrap();
+    writer.signals().reopen();
+    until("the line before it", || rig.metrics.written.get() == 2);
+    rig.queues[0].push(event(3)).unwrap();
+    writer.stop().unwrap();
+    assert_eq!(rig.text().lines().count(), 1);
+}
+
+#[test]
+fn a_writer_that_fails_is_noticed_and_nobody_waits_for_it() {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::{Wake, Waker};
+    struct Count(AtomicUsize);
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let rig = Rig::new(1);
+    let stage = Arc::new(AtomicU64::new(SOUND));
+    let opener = breaking(&stage);
+    let writer = patient_on(DailyFiles::claim_with(rig.dir.path(), opener).unwrap(), &rig);
+    stage.store(TO_BREAK, Ordering::SeqCst);
+    rig.queues[0].push(pressing(1)).unwrap();
+    until("the write", || stage.load(Ordering::SeqCst) == BREAKING);
+    // The writer has woken all who waited, and will never do so again.
+    let kept: Vec<_> = (0..250).map(|_| rig.queues[0].reserve().unwrap()).collect();
+    let waits = Arc::new(Count(AtomicUsize::new(0)));
+    assert!(rig.queues[0].poll_spare(&Waker::from(Arc::clone(&waits))).is_pending());
+    assert!(rig.lifecycle.audit_healthy());
+    stage.store(MAY_BREAK, Ordering::SeqCst);
+    until("the waker", || waits.0.load(Ordering::SeqCst) > 0);
+    assert!(!rig.lifecycle.audit_healthy(), "who is woken sees that nothing can be recorded");
+    assert_eq!(writer.stop(), Err(Unwritten(0)));
+    drop(kept);
 }
 
 #[test]
@@ -160,7 +301,7 @@ fn a_full_disk_loses_nothing_and_says_so() {
     let full = Arc::new(AtomicBool::new(false));
     let opener = filling(&full);
     let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
-    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared()).unwrap();
+    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared(), LINGER).unwrap();
     rig.queues[0].push(event(1)).unwrap();
     until("the first line", || rig.text().lines().count() == 1);
     assert!(rig.lifecycle.audit_healthy());
@@ -188,7 +329,7 @@ fn stopping_with_a_full_disk_says_what_was_lost() {
     let rig = Rig::new(1);
     let opener: Opener = Box::new(|_| Ok(Box::new(fs::OpenOptions::new().append(true).open("/dev/full")?)));
     let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
-    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared()).unwrap();
+    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared(), LINGER).unwrap();
     rig.queues[0].push(event(1)).unwrap();
     until("the fault", || !rig.lifecycle.audit_healthy());
     assert!(writer.stop().unwrap_err().0 > 100);
@@ -210,6 +351,7 @@ fn a_disk_that_stays_full_bounds_memory_and_then_refuses_producers() {
         pending: Vec::new(),
         lines: 0,
         complained: None,
+        linger: LINGER,
     };
     let details = "x".repeat(128);
     let mut pushed = 0;

@@ -7,6 +7,8 @@
 
 #[path = "../../../src/state/admission.rs"]
 pub mod admission;
+#[path = "../../../src/state/bell.rs"]
+mod bell;
 #[path = "../../../src/state/connections.rs"]
 pub mod connections;
 #[path = "../../../src/state/doors.rs"]
