@@ -102,16 +102,25 @@ fn filling(full: &Arc<AtomicBool>) -> Opener {
     })
 }
 
-/// A file that is the writer's undoing once `broken` says so.
+/// A file that is the writer's undoing: told to break, it says so, waits for leave, and panics.
 struct Breaking {
     file: fs::File,
-    broken: Arc<AtomicBool>,
+    stage: Arc<AtomicU64>,
 }
+
+const SOUND: u64 = 0;
+const TO_BREAK: u64 = 1;
+const BREAKING: u64 = 2;
+const MAY_BREAK: u64 = 3;
 
 impl LogFile for Breaking {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        assert!(!self.broken.load(Ordering::SeqCst), "a fault of the writer's own");
-        self.file.append(bytes)
+        if self.stage.load(Ordering::SeqCst) == SOUND {
+            return self.file.append(bytes);
+        }
+        self.stage.store(BREAKING, Ordering::SeqCst);
+        until("leave to break", || self.stage.load(Ordering::SeqCst) == MAY_BREAK);
+        panic!("a fault of the writer's own");
     }
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync()
@@ -124,11 +133,11 @@ impl LogFile for Breaking {
     }
 }
 
-fn breaking(broken: &Arc<AtomicBool>) -> Opener {
-    let broken = Arc::clone(broken);
+fn breaking(stage: &Arc<AtomicU64>) -> Opener {
+    let stage = Arc::clone(stage);
     Box::new(move |path: &Path| {
         let file = fs::OpenOptions::new().append(true).create(true).open(path)?;
-        Ok(Box::new(Breaking { file, broken: Arc::clone(&broken) }))
+        Ok(Box::new(Breaking { file, stage: Arc::clone(&stage) }))
     })
 }
 
@@ -245,18 +254,20 @@ fn a_writer_that_fails_is_noticed_and_nobody_waits_for_it() {
         }
     }
     let rig = Rig::new(1);
-    let broken = Arc::new(AtomicBool::new(false));
-    let opener = breaking(&broken);
+    let stage = Arc::new(AtomicU64::new(SOUND));
+    let opener = breaking(&stage);
     let writer = patient_on(DailyFiles::claim_with(rig.dir.path(), opener).unwrap(), &rig);
-    broken.store(true, Ordering::SeqCst);
+    stage.store(TO_BREAK, Ordering::SeqCst);
+    rig.queues[0].push(pressing(1)).unwrap();
+    until("the write", || stage.load(Ordering::SeqCst) == BREAKING);
+    // The writer has woken all who waited, and will never do so again.
     let kept: Vec<_> = (0..250).map(|_| rig.queues[0].reserve().unwrap()).collect();
-    rig.queues[0].push(event(1)).unwrap();
     let waits = Arc::new(Count(AtomicUsize::new(0)));
     assert!(rig.queues[0].poll_spare(&Waker::from(Arc::clone(&waits))).is_pending());
     assert!(rig.lifecycle.audit_healthy());
-    rig.queues[0].push(pressing(2)).unwrap();
-    until("the fault", || !rig.lifecycle.audit_healthy());
+    stage.store(MAY_BREAK, Ordering::SeqCst);
     until("the waker", || waits.0.load(Ordering::SeqCst) > 0);
+    assert!(!rig.lifecycle.audit_healthy(), "who is woken sees that nothing can be recorded");
     assert_eq!(writer.stop(), Err(Unwritten(0)));
     drop(kept);
 }
