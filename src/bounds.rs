@@ -39,12 +39,9 @@ pub const UPSTREAM_REST_NS: u64 = 5_000_000;
 pub const UPSTREAM_TRIAL_NS: u64 = 20_000_000;
 
 /// When connections of an upstream have been seen to live on after this many answers, it is taken for one that does not close
-/// without saying so. Servers that count, count to 100 or 1,000.
-pub const UPSTREAM_PROOF: u32 = 1_024;
-
-/// How many connections of an upstream that is proven may be open so that each can rest: what 10,000 calls a second need. Above that
-/// they are used again at once.
-pub const UPSTREAM_RESTING: usize = 64;
+/// without saying so. Servers that count, count to 100 or 1,000, and most of them say so with their last answer. At one answer each
+/// [`UPSTREAM_TRIAL_NS`] that takes ten seconds of traffic, in which connections have to take turns.
+pub const UPSTREAM_PROOF: u32 = 512;
 
 /// A connection that is found closed when it was idle for less than this was closed out of the blue: idle times are longer, and
 /// the pools are swept every second.

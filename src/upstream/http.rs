@@ -77,7 +77,8 @@ pub(crate) struct HttpUpstream {
     call_timeout_ms: u64,
     max_in_flight: u32,
     in_flight: Cell<u32>,
-    idle: RefCell<Pool<Connection>>,
+    /// Boxed: a connection goes through many hands on its way from the pool and back.
+    idle: RefCell<Pool<Box<Connection>>>,
     /// How long a connection may be idle: the shortest time that the upstream has announced, with a second to spare. Kept for
     /// all connections, since not all answers announce it: Node's do, but for event streams.
     idle_limit_ms: Cell<u64>,
@@ -104,7 +105,7 @@ pub(crate) struct AnswerHead {
 /// An answer whose head has arrived. The body follows through [`Answer::connection`]; dropping it closes the connection.
 pub(crate) struct Answer<'u> {
     pub(crate) head: AnswerHead,
-    pub(crate) connection: Connection,
+    pub(crate) connection: Box<Connection>,
     /// Bytes of `connection.buf` that the head took.
     pub(crate) body_at: usize,
     in_flight: Option<InFlight<'u>>,
@@ -268,10 +269,10 @@ impl HttpUpstream {
     }
 
     /// A connection to send on: an idle one that is still open, else a new one. The flag says which.
-    async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Connection, bool), Failure> {
+    async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Box<Connection>, bool), Failure> {
         if !fresh {
             let others = self.in_flight.get().saturating_sub(1) as usize;
-            let idle = self.idle.borrow_mut().take(worker.now_ns(), self.idle_limit_ns(), others, Connection::is_quiet);
+            let idle = self.idle.borrow_mut().take(worker.now_ns(), self.idle_limit_ns(), others, |one| one.is_quiet());
             if let Some(connection) = idle {
                 worker.metrics.upstream_reuses.inc();
                 return Ok((connection, true));
@@ -286,14 +287,14 @@ impl HttpUpstream {
         self.idle_limit_ms.get().saturating_mul(1_000_000)
     }
 
-    async fn connect(&self, worker: &Worker) -> Result<Connection, Failure> {
+    async fn connect(&self, worker: &Worker) -> Result<Box<Connection>, Failure> {
         let addresses: Vec<SocketAddr> = self.state.addresses.load().as_ref().clone();
         if addresses.is_empty() {
             return Err(Failure::Unresolved);
         }
         for address in addresses {
             match self.connect_to(worker, address).await {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => return Ok(Box::new(connection)),
                 Err(error) => {
                     worker.metrics.upstream_errors.inc();
                     tracing::debug!(%address, %error, "cannot connect to upstream");
@@ -324,7 +325,7 @@ impl HttpUpstream {
     }
 
     /// Takes a connection back whose answer has been read to its end, with nothing behind it.
-    pub(crate) fn give_back(&self, worker: &Worker, mut connection: Connection) {
+    pub(crate) fn give_back(&self, worker: &Worker, mut connection: Box<Connection>) {
         connection.deadline.clear();
         connection.buf.clear();
         // An idle connection keeps its small buffer: it is one of at most `max_idle`.
@@ -337,7 +338,7 @@ impl HttpUpstream {
     /// Closes connections that have been idle for long or that the upstream has closed; called from the worker's tick.
     pub(crate) fn sweep(&self, now_ms: u64) {
         let now_ns = now_ms.saturating_mul(1_000_000);
-        self.idle.borrow_mut().sweep(now_ns, self.idle_limit_ns(), Connection::is_quiet);
+        self.idle.borrow_mut().sweep(now_ns, self.idle_limit_ns(), |one| one.is_quiet());
     }
 }
 

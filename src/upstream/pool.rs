@@ -12,20 +12,18 @@
 //! [`bounds::UPSTREAM_DOUBT_NS`](crate::bounds::UPSTREAM_DOUBT_NS).
 //!
 //! **What that must not cost.** A call that opens a connection for which the pool has no room when it comes back pays for a
-//! connect and a close. While there is room, another one is opened rather than a rest cut short. Room is what the pool holds
-//! (`max_idle_connections`) until the upstream is proven for good, and
-//! [`bounds::UPSTREAM_RESTING`](crate::bounds::UPSTREAM_RESTING) connections from then on. Without room, the proven one that has
-//! rested longest among the latest so many is taken: connections that the load does not need any more are left to age.
+//! connect and a close: so while the pool has room, another connection is opened rather than a rest cut short, and where it has none, the oldest
+//! proven one is taken without its rest. And many connections that take turns are dearer than few: each has gone cold in the caches of
+//! both sides when it is used again. So once an upstream is proven for good nothing rests any more: what came back last is taken
+//! first, and connections that the load does not need are left to age.
 //!
-//! What is left: a server that closes at random, or for the first time after a thousand answers, and only while the pool is
-//! used to its limit; or one that takes longer to close than a rest takes. No I/O here and no clock: whether a
+//! What is left: a proven server that closes without a word at random, or for the first time after more answers; one that does
+//! so before, while the pool is used to its limit; or one that takes longer to close than a rest takes. No I/O here and no clock: whether a
 //! connection is open, and the time, are told.
 
 use std::collections::VecDeque;
 
-use crate::bounds::{
-    UPSTREAM_DOUBT_NS, UPSTREAM_PROOF, UPSTREAM_REST_NS, UPSTREAM_RESTING, UPSTREAM_SUDDEN_NS, UPSTREAM_TRIAL_NS,
-};
+use crate::bounds::{UPSTREAM_DOUBT_NS, UPSTREAM_PROOF, UPSTREAM_REST_NS, UPSTREAM_SUDDEN_NS, UPSTREAM_TRIAL_NS};
 
 /// Idle connections, in the order in which they came back.
 pub(crate) struct Pool<C> {
@@ -61,21 +59,19 @@ impl<C> Pool<C> {
         None
     }
 
-    /// The latest that has rested, so that the busy ones stay warm and the rest ages out; else, where no more are to be opened for
-    /// the sake of a rest, the oldest proven one of those that are in use.
+    /// Of a proven upstream the latest. Else the latest that has rested, so that the busy ones stay warm and the rest ages out; or,
+    /// where more connections would find no room, the oldest that is proven.
     fn choose(&mut self, now_ns: u64, busy: usize) -> Option<Idle<C>> {
+        if self.is_proven(u32::MAX, now_ns) {
+            return self.idle.pop_back();
+        }
         let idle_ns = |one: &Idle<C>| now_ns.saturating_sub(one.since_ns);
         let is_proven = |one: &Idle<C>| self.is_proven(one.answers, now_ns);
         let rested = self.idle.partition_point(|one| idle_ns(one) >= UPSTREAM_REST_NS);
         let latest = self.idle.range(..rested).rposition(|one| idle_ns(one) >= UPSTREAM_TRIAL_NS || is_proven(one));
-        let room = if self.proven < UPSTREAM_PROOF { self.max_idle } else { self.max_idle.min(UPSTREAM_RESTING) };
-        let has_room = busy + self.idle.len() < room;
+        let has_room = busy + self.idle.len() < self.max_idle;
         let at = match latest {
-            None if !has_room => {
-                let in_use = self.idle.len().saturating_sub(UPSTREAM_RESTING);
-                let oldest = self.idle.range(in_use..).position(is_proven).map(|at| in_use + at);
-                oldest.or_else(|| self.idle.range(..in_use).rposition(is_proven))
-            }
+            None if !has_room => self.idle.iter().position(is_proven),
             latest => latest,
         };
         self.idle.remove(at?)

@@ -89,10 +89,10 @@ fn an_upstream_that_keeps_its_connections_gets_no_more_than_the_pool_holds() {
 
 #[test]
 fn where_the_pool_has_room_all_connections_rest_and_none_is_dropped() {
-    let mut pool = Pool { proven: UPSTREAM_PROOF, ..Pool::new(64) };
-    // 1,700 calls a second, of which 9 rest at a time.
+    let mut pool = Pool { doubted_until_ns: u64::MAX, ..Pool::new(64) };
+    // 1,700 calls a second, of which 34 rest at a time.
     let seen = run(&mut pool, 4, 20_000, |_, _| false);
-    assert!(seen.connects < 20, "{seen:?}");
+    assert!((34..=64).contains(&seen.connects), "{seen:?}");
     let least_ns = |one: &Idle<Connection>| one.since_ns;
     assert!(pool.idle.iter().is_sorted_by_key(least_ns), "in the order in which they came back");
 }
@@ -105,11 +105,10 @@ fn a_pool_with_room_learns_without_opening_a_connection_for_every_other_call() {
     pool.proven = UPSTREAM_PROOF;
     let proven = run(&mut pool, 64, 100_000, |_, _| false);
     assert_eq!(proven, Seen::default());
-    // Those that the load does not need any more have not been touched, and age out.
+    // As few are used as there are clients; the others have not been touched, and age out.
     let newest_ns = pool.idle.iter().map(|one| one.since_ns).max().unwrap();
     let untouched = pool.idle.iter().filter(|one| newest_ns - one.since_ns > 1_000_000_000).count();
-    // 28,000 calls a second, of which 5 ms rest, and those in flight.
-    assert!(pool.idle.len() - untouched <= 256, "{untouched} of {} are left to age", pool.idle.len());
+    assert!(pool.idle.len() - untouched <= 64, "{untouched} of {} are left to age", pool.idle.len());
 }
 
 #[test]
