@@ -234,6 +234,10 @@ impl Writer {
     fn run(mut self) -> Result<(), Unwritten> {
         let _end = End { lifecycle: Arc::clone(&self.shared.lifecycle), queues: self.shared.queues.clone() };
         self.shared.bell.attend();
+        // A group of lines takes a millisecond to write and to sync: where the writer shares a core with a worker, calls go first.
+        if let Err(error) = crate::sys::thread::run_as_batch() {
+            tracing::debug!(%error, "the audit writer keeps its scheduling policy");
+        }
         loop {
             let gathered = Instant::now();
             self.shared.bell.take_hurry();
