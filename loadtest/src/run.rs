@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::generate::{self, Arrivals, Door, Load, Mix, Outcome, Schedule, Seen, Tls};
+use super::machine;
+use super::report::{Cell, Chart, Column, Report, Section, Series, Table};
 use super::small_call::Dialect;
 use super::upstream::answer::Answers;
 
@@ -84,6 +86,9 @@ pub(crate) struct Args {
     /// Says once a second how far it is, even where standard error is no terminal
     #[arg(long)]
     progress: bool,
+    /// Write the results with the latency curve as one HTML page to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Writes the result with its histogram as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -94,6 +99,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         super::cpu::pin(0, core)?;
     }
     let load = load(args)?;
+    let machine = machine::describe();
     let outcome = if args.progress || io::stderr().is_terminal() {
         let mut line = ProgressLine { answered: 0, at: Duration::ZERO };
         let outcome = generate::run_watched(&load, &mut |seen| line.show(seen));
@@ -103,6 +109,9 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
         generate::run(&load)?
     };
     print(&load, &outcome);
+    if let Some(file) = &args.html {
+        std::fs::write(file, page(&outcome, machine).html())?;
+    }
     if let Some(file) = &args.json {
         let mut file = io::BufWriter::new(std::fs::File::create(file)?);
         serde_json::to_writer(&mut file, &outcome)?;
@@ -136,6 +145,26 @@ fn load(args: &Args) -> io::Result<Load> {
         measured: args.pid.clone(),
         ..Load::new(args.door, args.target)
     })
+}
+
+/// The run as a page with its latency curve.
+fn page(outcome: &Outcome, machine: String) -> Report {
+    let mut report = Report::new("One load", machine);
+    let mut columns = vec![Column::new("calls", "", 0), Column::new("errors", "", 0), Column::new("calls/s", "", 0)];
+    let mut values = vec![outcome.calls as f64, outcome.errors as f64, outcome.calls_per_s()];
+    for (name, quantile) in generate::QUANTILES {
+        columns.push(Column::new(&name.replace('_', "."), "µs", 1));
+        values.push(outcome.latency_us(quantile));
+    }
+    if let Some(cpu_us) = outcome.cpu_us() {
+        columns.push(Column::new("CPU a call", "µs", 2));
+        values.push(cpu_us);
+    }
+    let mut table = Table::new("target", columns);
+    table.row("the target", values.into_iter().map(Cell::Number).collect());
+    let chart = Chart::latency("Latency").series(Series::latency("the target", &outcome.latency));
+    report.section(Section::new("What came of it").table(table).chart(chart));
+    report
 }
 
 /// The one line that is written over and over.

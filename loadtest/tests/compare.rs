@@ -47,6 +47,7 @@ fn a_short_run_measures_who_was_asked_for_and_writes_tables_and_figures() -> Res
     let ringwall = ringwall()?;
     let scratch = Scratch::new("run")?;
     let (json, record) = (scratch.0.join("figures.json"), scratch.0.join("record.md"));
+    let html = scratch.0.join("page.html");
     let output = compare(&[
         "--ringwall",
         &ringwall.to_string_lossy(),
@@ -60,6 +61,8 @@ fn a_short_run_measures_who_was_asked_for_and_writes_tables_and_figures() -> Res
         &json.to_string_lossy(),
         "--record",
         &record.to_string_lossy(),
+        "--html",
+        &html.to_string_lossy(),
     ])?;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
@@ -83,6 +86,12 @@ fn a_short_run_measures_who_was_asked_for_and_writes_tables_and_figures() -> Res
         assert!(text.contains(expected), "no {expected} in\n{text}");
     }
     assert!(String::from_utf8_lossy(&output.stdout).contains("## Goals"));
+
+    let page = std::fs::read_to_string(&html)?;
+    for expected in ["2 connections, closed loop", "bare relay", "<svg", "start to first answered call, ms"] {
+        assert!(page.contains(expected), "no {expected} in the page");
+    }
+    assert_eq!(page.matches("<svg").count(), 1, "a curve for each number of connections");
     Ok(())
 }
 

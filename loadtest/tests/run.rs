@@ -74,7 +74,7 @@ fn every_door_of_a_gateway_carries_the_calls_of_a_run() {
     ringwall.args(["serve", "--upstream", &format!("http://127.0.0.1:{upstream_port}/mcp")]);
     let ringwall = start(&mut ringwall, bridge);
     let pid = ringwall.0.id().to_string();
-    let json = dir.path().join("outcome.json");
+    let (json, html) = (dir.path().join("outcome.json"), dir.path().join("page.html"));
     for (door, port, more) in [
         ("http", bridge, vec!["--pipeline", "3"]),
         ("http", bridge, vec!["--dialect", "modern", "--length", "20000"]),
@@ -88,6 +88,7 @@ fn every_door_of_a_gateway_carries_the_calls_of_a_run() {
         let target = format!("127.0.0.1:{port}");
         let mut args = vec!["--door", door, "--target", &target, "--token", TOKEN, "--connections", "4"];
         args.extend(["--warm-up", "20", "--calls", "300", "--pid", &pid, "--json", json.to_str().unwrap()]);
+        args.extend(["--html", html.to_str().unwrap()]);
         args.extend(more);
         let (well, out, err) = run(&args);
         assert!(well, "{args:?}: {err}");
@@ -96,6 +97,8 @@ fn every_door_of_a_gateway_carries_the_calls_of_a_run() {
         let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).unwrap()).unwrap();
         assert_eq!((&written["calls"], &written["errors"]), (&300.into(), &0.into()));
         assert!(written["cpu_us_per_call"].as_f64().unwrap() > 0.0);
+        let page = std::fs::read_to_string(&html).unwrap();
+        assert!(page.contains("<svg") && page.contains("CPU a call"), "a table and a latency curve");
     }
     // A door that refuses ends a run, and says so.
     let target = format!("127.0.0.1:{bridge}");

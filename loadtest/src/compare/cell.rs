@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::super::figures::Figures;
@@ -28,6 +29,8 @@ pub(super) struct Cell {
     pub(super) upstream_busy: f64,
     /// How late the generator was at most with a call of an open schedule, µs.
     pub(super) generator_late_us: f64,
+    /// All latencies, ns.
+    pub(super) latency: Histogram<u64>,
 }
 
 /// CPU time that was used, ns, and the time that has passed.
@@ -56,6 +59,7 @@ impl Cell {
             generator_busy: share(used.generator_ns),
             upstream_busy: share(used.upstream_ns),
             generator_late_us: outcome.generator_late.as_secs_f64() * 1e6,
+            latency: outcome.latency.clone(),
         }
     }
 
@@ -119,6 +123,7 @@ pub(super) mod tests {
             generator_busy: 0.25,
             upstream_busy: 0.125,
             generator_late_us: 1.0,
+            latency: Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are fine")),
         }
     }
 

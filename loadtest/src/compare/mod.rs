@@ -7,6 +7,7 @@
 mod cell;
 mod goals;
 mod machine;
+mod page;
 mod rounds;
 mod start_up;
 mod table;
@@ -63,6 +64,9 @@ pub(crate) struct Args {
     /// Where all figures go, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Where the tables go with latency curves, as one HTML page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Where what is printed goes as well, as Markdown
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -206,6 +210,9 @@ fn publish(args: &Args, report: &Report) -> io::Result<()> {
     println!("{text}");
     if let Some(file) = &args.record {
         std::fs::write(file, format!("# loadtest compare, {}\n\n{text}", report.machine.date))?;
+    }
+    if let Some(file) = &args.html {
+        std::fs::write(file, page::of_run(report).html())?;
     }
     if let Some(file) = &args.json {
         std::fs::write(file, serde_json::to_vec_pretty(&as_json(args, report))?)?;

@@ -51,6 +51,11 @@ impl Report {
         self.versions.push((program.to_owned(), version));
     }
 
+    /// The report as one page that loads nothing.
+    pub(crate) fn html(&self) -> String {
+        html::page(self)
+    }
+
     /// A sentence that holds for the whole run.
     pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
@@ -168,7 +173,7 @@ impl Outputs {
             std::fs::write(path, report.json()?).map_err(|error| at(path, error))?;
         }
         if let Some(path) = &self.html {
-            std::fs::write(path, html::page(report)).map_err(|error| at(path, error))?;
+            std::fs::write(path, report.html()).map_err(|error| at(path, error))?;
         }
         Ok(())
     }

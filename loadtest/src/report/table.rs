@@ -215,7 +215,6 @@ impl Goal {
         Self::new(what, Bound::AtMost(bound), decimals, reached)
     }
 
-    #[allow(dead_code, reason = "for calls a second, which are held against a goal beside peers")]
     pub(crate) fn at_least(what: &str, bound: f64, decimals: usize, reached: &Figures) -> Self {
         Self::new(what, Bound::AtLeast(bound), decimals, reached)
     }
