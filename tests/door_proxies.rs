@@ -254,6 +254,7 @@ fn a_proxy_is_held_to_the_doors_limit() {
     // They have said nothing yet, and hold their places all the same.
     until("the door to be full", || from(&gateway, PROXY).ask(HEALTH).status == 503);
     drop(open);
+    until("the places to be given back", || from(&gateway, PROXY).ask(HEALTH).status == 200);
     gateway.unharmed();
 }
 
