@@ -94,13 +94,15 @@ impl Plane {
         };
         let settings = Arc::new(Settings::load(&inputs).ok()?.settings);
         let upstreams = settings.policy.upstreams.iter();
-        let states: Vec<_> = upstreams.map(|upstream| Arc::new(UpstreamState::new(&upstream.name))).collect();
+        let states: Vec<_> = upstreams
+            .map(|upstream| Arc::new(UpstreamState::with_calls(&upstream.name, upstream.max_in_flight.into())))
+            .collect();
         let tls = vec![None; states.len()];
         let lifecycle = Arc::new(Lifecycle::new(1, states));
         let connections = ConnectionTable::new(lifecycle.doors().clone(), 64, 1, RandomState::new());
         let bell = Arc::new(Bell::default());
         let shared = Shared {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, 1, tls)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls)),
             connections: Arc::new(connections),
             sealer: Sealer::new(&SEALING_KEY),
             sse_inboxes: Inboxes::new(1, 1).0,

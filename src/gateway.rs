@@ -68,7 +68,6 @@ pub(crate) struct Snapshot {
     pub(crate) tcp_authenticator: Authenticator,
     pub(crate) hosts: Hosts,
     pub(crate) proxies: TrustedProxies,
-    pub(crate) workers: usize,
     /// TLS of each upstream that has it.
     tls: Vec<Option<Arc<rustls::ClientConfig>>>,
     /// The body of `/.well-known/oauth-protected-resource` (RFC 9728).
@@ -79,12 +78,7 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Computes everything from settings that were checked. `bound` is where the bridge door listens.
-    pub(crate) fn new(
-        settings: Arc<Settings>,
-        bound: SocketAddr,
-        workers: usize,
-        tls: Vec<Option<Arc<rustls::ClientConfig>>>,
-    ) -> Self {
+    pub(crate) fn new(settings: Arc<Settings>, bound: SocketAddr, tls: Vec<Option<Arc<rustls::ClientConfig>>>) -> Self {
         let scheme = if settings.tls.server.is_some() || settings.tls.terminated_upstream { "https" } else { "http" };
         let host = settings.doors.allowed_hosts.first().cloned().unwrap_or_else(|| {
             if bound.ip().is_unspecified() { format!("localhost:{}", bound.port()) } else { bound.to_string() }
@@ -103,7 +97,6 @@ impl Snapshot {
             tcp_authenticator: Authenticator::for_tcp(&settings.auth, &settings.policy.agents),
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
-            workers,
             tls,
             protected_resource,
             challenge: format!("Bearer resource_metadata=\"{base}/.well-known/oauth-protected-resource/mcp\""),

@@ -12,7 +12,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
-use blackbox::{Client, Gateway, Peer, Response, TOKEN, call, initialize, modern, post, until};
+use blackbox::{Client, Gateway, Peer, Response, TOKEN, call, initialize, modern, post, stateless, until};
 use ringwall::settings::{SocketTarget, SocketTransport};
 use ringwall::state::lifecycle::UpstreamState;
 use ringwall::upstream::brokered::{
@@ -396,6 +396,56 @@ fn a_slow_server_hinders_no_other() {
     let late = waiting.response();
     assert_eq!(late.status, 504, "{late:?}");
     until("the call to be cancelled at the server", || slow.count("notifications/cancelled") == 1);
+}
+
+#[test]
+fn calls_in_flight_are_one_number_whatever_they_travel_over() {
+    let hold = stateless(1, "tools/call", "\"name\":\"hold\"");
+    for kind in [Kind::Tcp, Kind::Ws] {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "max_in_flight = 3\n");
+        let refused_everywhere = || {
+            // New connections come to either worker, over the workers' own connections and over the one that HTTP clients share.
+            for id in 10..14 {
+                let answer = Peer::tcp(&gateway).ask(&stateless(id, "tools/call", "\"name\":\"echo\""));
+                let text = answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{kind:?}: {answer}"));
+                assert!(text.contains("too many calls in flight; the call was not made"), "{text}");
+                let answer = gateway.client().ask(&echo(id, "more"));
+                assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &(-32001).into()), "{kind:?}");
+            }
+        };
+        let fill = |before: usize| {
+            let mut own = Peer::websocket(&gateway);
+            assert!(own.ask(&initialize())["result"].is_object());
+            own.say(&call(1).replace("\"echo\"", "\"hold\""));
+            let mut shared = Peer::websocket(&gateway);
+            shared.say(&hold);
+            let mut brokered = gateway.client();
+            brokered.send(&tool(1, "hold", ""));
+            until("three to be held", || server.calls("hold") == before + 3);
+            (own, shared, brokered)
+        };
+        let (mut own, shared, mut brokered) = fill(0);
+        refused_everywhere();
+        // Who leaves gives its place to the next. (On the TCP door it would be answered first.)
+        drop(shared);
+        until("a place", || gateway.client().ask(&echo(20, "next")).status == 200);
+        let mut shared = Peer::websocket(&gateway);
+        shared.say(&hold);
+        until("the fourth to be held", || server.calls("hold") == 4);
+        refused_everywhere();
+        // A connection that ends gives back what was out over it.
+        server.cut();
+        assert!(own.hear()["error"].is_object());
+        assert!(shared.hear()["error"].is_object());
+        assert_eq!(brokered.response().status, 502);
+        drop((own, shared, brokered));
+        until("all places", || gateway.client().ask(&echo(21, "back")).status == 200);
+        let again = fill(4);
+        refused_everywhere();
+        drop(again);
+        gateway.unharmed();
+    }
 }
 
 #[test]

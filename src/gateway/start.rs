@@ -110,8 +110,12 @@ impl Gateway {
         let (health_at, admin_at) = (health.local_addr()?, admin.local_addr()?);
         let driver = crate::worker::runtime::probe_driver(doors.io_driver);
 
-        let states: Vec<Arc<UpstreamState>> =
-            settings.policy.upstreams.iter().map(|upstream| Arc::new(UpstreamState::new(&upstream.name))).collect();
+        let states: Vec<Arc<UpstreamState>> = settings
+            .policy
+            .upstreams
+            .iter()
+            .map(|upstream| Arc::new(UpstreamState::with_calls(&upstream.name, upstream.max_in_flight.into())))
+            .collect();
         let lifecycle = Arc::new(Lifecycle::new(count, states));
         let bell = Arc::new(Bell::default());
         let events: Vec<Arc<EventQueue>> = (0..=count).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect();
@@ -145,7 +149,7 @@ impl Gateway {
         let (sse_inboxes, inboxes) = Inboxes::new(bridge.len(), crate::bounds::SSE_INBOX);
         let shared = Arc::new(Shared {
             sse_inboxes,
-            snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, count, tls)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, tls)),
             connections: connections.clone(),
             sealer: Sealer::new(session_key.expose()),
             children: children.as_ref().map(|(handle, _)| handle.clone()),
@@ -408,7 +412,7 @@ fn start_children(
                 spec
             }
         };
-        spec.max_in_flight = upstream.max_in_flight as usize;
+        spec.calls = Arc::clone(&state.calls);
         spec.max_message_bytes = crate::bounds::MAX_HELD_ANSWER_BYTES;
         spec.session_idle = settings.auth.session_timeout;
         specs.push(spec);

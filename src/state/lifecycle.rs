@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use super::addresses::Addresses;
+use super::call_limit::CallLimit;
 pub use super::doors::{Door, DoorCounts};
 
 /// The stages of the process's life. They only ever advance.
@@ -66,17 +67,26 @@ pub struct UpstreamState {
     reachable: AtomicBool,
     /// Where it is; empty for an upstream that has no address (stdio).
     pub addresses: Addresses,
+    /// Its calls in flight, over all transports and threads.
+    pub calls: Arc<CallLimit>,
 }
 
 impl UpstreamState {
-    /// An upstream that is not known to be reachable, with a closed breaker.
+    /// An upstream that is not known to be reachable, with a closed breaker, and with no bound on its calls.
     #[must_use]
     pub fn new(name: &str) -> Self {
+        Self::with_calls(name, u64::MAX)
+    }
+
+    /// Likewise, with at most so many calls in flight.
+    #[must_use]
+    pub fn with_calls(name: &str, max_in_flight: u64) -> Self {
         Self {
             name: name.into(),
             breaker: AtomicU8::new(BreakerState::Closed as u8),
             reachable: AtomicBool::new(false),
             addresses: Addresses::new(Vec::new()),
+            calls: Arc::new(CallLimit::new(max_in_flight)),
         }
     }
 
@@ -110,6 +120,12 @@ impl UpstreamState {
     /// Publishes the breaker's state.
     pub fn set_breaker(&self, state: BreakerState) {
         self.breaker.store(state as u8, Ordering::Relaxed);
+    }
+}
+
+impl AsRef<CallLimit> for UpstreamState {
+    fn as_ref(&self) -> &CallLimit {
+        &self.calls
     }
 }
 

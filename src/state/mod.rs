@@ -6,6 +6,7 @@
 pub mod addresses;
 pub mod admission;
 mod bell;
+pub mod call_limit;
 pub mod connections;
 pub mod doors;
 pub mod events;

@@ -24,6 +24,7 @@ use super::pool::Pool;
 use super::tls::TlsStream;
 use crate::bounds;
 use crate::settings::{self, policy::HttpTarget};
+use crate::state::call_limit::{CallLimit, CallPermit};
 use crate::state::lifecycle::UpstreamState;
 use crate::sys::socket;
 use crate::wire::http1::Progress;
@@ -75,7 +76,7 @@ pub(crate) struct HttpUpstream {
     server_name: String,
     connect_timeout_ms: u64,
     call_timeout_ms: u64,
-    max_in_flight: u32,
+    /// This worker's calls, for the pool; what bounds them is [`UpstreamState::calls`].
     in_flight: Cell<u32>,
     /// Boxed: a connection goes through many hands on its way from the pool and back.
     idle: RefCell<Pool<Box<Connection>>>,
@@ -118,11 +119,23 @@ impl Answer<'_> {
     }
 }
 
-struct InFlight<'u>(&'u Cell<u32>);
+/// A call of this worker, with its permit.
+struct InFlight<'u> {
+    count: &'u Cell<u32>,
+    _permit: CallPermit<&'u UpstreamState>,
+}
+
+impl<'u> InFlight<'u> {
+    fn begin(count: &'u Cell<u32>, upstream: &'u UpstreamState) -> Option<Self> {
+        let permit = CallLimit::try_take(upstream)?;
+        count.set(count.get().saturating_add(1));
+        Some(Self { count, _permit: permit })
+    }
+}
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
+        self.count.set(self.count.get().saturating_sub(1));
     }
 }
 
@@ -139,10 +152,7 @@ impl HttpUpstream {
         settings: &settings::policy::Upstream,
         state: Arc<UpstreamState>,
         tls: Option<Arc<ClientConfig>>,
-        workers: usize,
     ) -> Self {
-        // The bound is the process's; each worker has its share, so that no shared counter is on the way.
-        let share = settings.max_in_flight.div_ceil(u32::try_from(workers.max(1)).unwrap_or(1));
         Self {
             state,
             tls,
@@ -150,7 +160,6 @@ impl HttpUpstream {
             target,
             connect_timeout_ms: crate::worker::millis(settings.connect_timeout),
             call_timeout_ms: crate::worker::millis(settings.call_timeout),
-            max_in_flight: share,
             in_flight: Cell::new(0),
             idle: RefCell::new(Pool::new(settings.max_idle_connections as usize)),
             idle_limit_ms: Cell::new(bounds::UPSTREAM_IDLE_MS),
@@ -176,11 +185,9 @@ impl HttpUpstream {
         watch: impl Future<Output = ()>,
         on_head: impl FnOnce(&ResponseHead, &[u8]),
     ) -> (Result<Answer<'u>, Failure>, Vec<u8>) {
-        if self.in_flight.get() >= self.max_in_flight {
+        let Some(in_flight) = InFlight::begin(&self.in_flight, &self.state) else {
             return (Err(Failure::Full), request);
-        }
-        self.in_flight.set(self.in_flight.get() + 1);
-        let in_flight = InFlight(&self.in_flight);
+        };
         let mut watch = std::pin::pin!(watch);
         let mut fresh = false;
         loop {

@@ -127,7 +127,6 @@ impl Upstreams {
                     settings,
                     shared.upstream_state(index),
                     snapshot.tls(index),
-                    snapshot.workers,
                 ))),
                 UpstreamTarget::Stdio(_) | UpstreamTarget::Socket(_) => {
                     children += 1;
@@ -142,7 +141,7 @@ impl Upstreams {
             let links = match &settings.target {
                 UpstreamTarget::Socket(target) if !target.tls => {
                     let state = shared.upstream_state(index);
-                    Some(link::Links::new(index, target, settings, &extra_fields, state, snapshot.workers))
+                    Some(link::Links::new(index, target, settings, &extra_fields, state))
                 }
                 _ => None,
             };

@@ -17,11 +17,12 @@ use sha2::{Digest, Sha256};
 
 use super::backoff::{Starts, Wait};
 use super::handle::{ChildState, ToClient, Vitals};
-use super::instance::{Init, Instance, Key, ORPHAN, Purpose, ToServer, Waiter};
+use super::instance::{Init, Instance, Key, Purpose, ToServer, Waiter};
 use super::line::initialize_terms;
 use super::seam::{CallKind, ChildCall, ChildMessage, ChildSpec, Gone, Server, SpawnFault};
 use super::sessions::Sessions;
 use super::splice::{minify, splice};
+use crate::state::call_limit::CallLimit;
 
 /// Longest id and progress token of a client, in bytes: they are kept while the call runs.
 const MAX_TOKEN_BYTES: usize = 1024;
@@ -134,8 +135,7 @@ impl Broker {
     pub(super) fn ended(&mut self, serial: u64, cancel: bool, now: Instant) {
         for instance in self.instances.values_mut() {
             if let Some(call) = instance.calls.get_mut(&serial) {
-                call.to = None;
-                call.deadline = Some(now + ORPHAN);
+                call.abandon(now);
                 if cancel {
                     instance.cancel(serial, "the client has gone");
                 }
@@ -175,6 +175,9 @@ impl Broker {
                 self.welcome(no, waiter, spliced, now);
             }
             Init::Fresh => {
+                let Some(permit) = CallLimit::try_take(Arc::clone(&self.spec.calls)) else {
+                    return gone(&waiter.to, Gone::Busy);
+                };
                 let ours = serial.to_string();
                 let mut edits = vec![];
                 edits.extend(id.map(|at| (at, ours.as_bytes())));
@@ -183,7 +186,8 @@ impl Broker {
                 match sent {
                     Some(true) => {
                         let place = instance.server.pushed();
-                        instance.init = Init::Pending { id: serial, since: now, place, waiters: vec![waiter] };
+                        let waiters = vec![waiter];
+                        instance.init = Init::Pending { id: serial, since: now, place, waiters, _permit: permit };
                     }
                     Some(false) => gone(&waiter.to, Gone::Busy),
                     None => gone(&waiter.to, Gone::Malformed),
@@ -223,7 +227,7 @@ impl Broker {
         match self.instance_for(key, now) {
             Ok(no) => {
                 if let Some(instance) = self.instances.get_mut(&no) {
-                    instance.forward(serial, call, to, purpose, self.spec.max_in_flight, now);
+                    instance.forward(serial, call, to, purpose, &self.spec.calls, now);
                 }
             }
             Err(reason) => gone(&to, reason),

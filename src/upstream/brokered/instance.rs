@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::handle::ToClient;
 use super::seam::{ChildCall, ChildMessage, Gone, SessionId};
 use super::splice::{IdKey, splice};
+use crate::state::call_limit::{CallLimit, CallPermit};
 
 /// Messages that wait to be written to one server.
 const SERVER_QUEUE: usize = 256;
@@ -25,6 +26,8 @@ pub(super) const ORPHAN: Duration = Duration::from_secs(600);
 pub(super) const CANCEL_GRACE: Duration = Duration::from_secs(5);
 /// A child that has not answered `initialize` by then is ended. Programs that are downloaded first take their time.
 pub(super) const HANDSHAKE: Duration = Duration::from_secs(120);
+/// Unanswered requests to one child, those that nobody waits for any more included.
+const MAX_UNANSWERED: usize = 16_384;
 /// Unanswered requests of one child to clients.
 pub(super) const MAX_ASKED: usize = 256;
 
@@ -129,13 +132,16 @@ pub(super) struct Key {
     pub(super) principal: Option<u64>,
 }
 
+/// What a request that the server has not answered holds of its upstream's bound.
+pub(super) type Permit = CallPermit<Arc<CallLimit>>;
+
 /// How far the legacy handshake is.
 #[derive(Debug)]
 pub(super) enum Init {
     /// None was sent.
     Fresh,
     /// It waits for the server's answer.
-    Pending { id: u64, since: Instant, place: u64, waiters: Vec<Waiter> },
+    Pending { id: u64, since: Instant, place: u64, waiters: Vec<Waiter>, _permit: Permit },
     /// The answer, and where its id stands.
     Done {
         response: Vec<u8>,
@@ -178,6 +184,24 @@ pub(super) struct Call {
     pub(super) deadline: Option<Instant>,
     /// Its place in the queue to the server, from 1.
     place: u64,
+    /// `None` once nobody waits for its answer.
+    permit: Option<Permit>,
+}
+
+impl Call {
+    /// Its client has gone, or does not read: it runs on unheard for a while, and counts no more.
+    pub(super) fn abandon(&mut self, now: Instant) {
+        (self.to, self.token) = (None, None);
+        drop(self.permit.take());
+        self.deadline = Some(now + ORPHAN);
+    }
+
+    /// The server has said something about it. A subscription is then no call that is waited for, but a stream that stays.
+    pub(super) fn opened(&mut self) {
+        if self.purpose == Purpose::Subscription {
+            drop(self.permit.take());
+        }
+    }
 }
 
 /// A request of the server that a client has not answered.
@@ -232,16 +256,17 @@ impl Instance {
         call: ChildCall,
         to: ToClient,
         purpose: Purpose,
-        max_in_flight: usize,
+        calls: &Arc<CallLimit>,
         now: Instant,
     ) -> bool {
         let refuse = |reason| {
             to.send(ChildMessage::Gone { reason });
             false
         };
-        if self.calls.len() >= max_in_flight {
+        let permit = CallLimit::try_take(Arc::clone(calls)).filter(|_| self.calls.len() < MAX_UNANSWERED);
+        let Some(permit) = permit else {
             return refuse(Gone::Busy);
-        }
+        };
         let ours = serial.to_string();
         let token_at = call.parts.progress_token.clone();
         let token = token_at.clone().and_then(|at| call.raw.get(at)).map(<[u8]>::to_vec);
@@ -265,7 +290,17 @@ impl Instance {
         self.last_used = now;
         self.calls.insert(
             serial,
-            Call { session: call.session, to: Some(to), id, token, purpose, wants_log, deadline: None, place },
+            Call {
+                session: call.session,
+                to: Some(to),
+                id,
+                token,
+                purpose,
+                wants_log,
+                deadline: None,
+                place,
+                permit: Some(permit),
+            },
         );
         true
     }

@@ -38,7 +38,7 @@ impl Broker {
             to.send(ChildMessage::SessionUnknown);
             return;
         };
-        let sent = instance.forward(serial, call, to, purpose, self.spec.max_in_flight, now);
+        let sent = instance.forward(serial, call, to, purpose, &self.spec.calls, now);
         if let (true, Some(uri), Some(session)) = (sent, subscribed, self.sessions.get_mut(id)) {
             session.subscriptions.insert(uri);
         }

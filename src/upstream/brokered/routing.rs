@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::broker::Broker;
-use super::instance::{Asked, Init, MAX_ASKED, ORPHAN, Purpose};
+use super::instance::{Asked, Init, MAX_ASKED, Purpose};
 use super::line::{FromChild, Params, Token, parse};
 use super::seam::{ChildMessage, Gone, SessionId};
 use super::splice::{Edit, IdKey, splice};
@@ -278,10 +278,10 @@ impl Broker {
             return false;
         };
         if to.send(ChildMessage::Message { bytes, last: false }) {
+            call.opened();
             return true;
         }
-        call.to = None;
-        call.deadline = Some(now + ORPHAN);
+        call.abandon(now);
         if call.session.is_none() {
             instance.cancel(serial, "the client does not read");
         }

@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 use zeroize::Zeroizing;
 
 use crate::settings::SocketTarget;
+use crate::state::call_limit::CallLimit;
 use crate::state::lifecycle::UpstreamState;
 
 /// An upstream that clients share, as the settings describe it.
@@ -31,8 +32,8 @@ pub struct ChildSpec {
     pub instance_idle: Duration,
     /// Instances that are kept (and started ahead) although nobody uses them.
     pub keep_warm: usize,
-    /// Most requests that one instance may have unanswered.
-    pub max_in_flight: usize,
+    /// The calls in flight to this upstream, over all its instances and beside them: workers' own connections to it count here as well.
+    pub calls: Arc<CallLimit>,
     /// No two principals share an instance.
     pub isolate_principals: bool,
 }
@@ -95,7 +96,7 @@ impl ChildSpec {
             session_idle: Duration::from_secs(30 * 60),
             instance_idle: Duration::from_secs(60),
             keep_warm,
-            max_in_flight: 1024,
+            calls: Arc::new(CallLimit::new(1024)),
             isolate_principals: false,
         }
     }

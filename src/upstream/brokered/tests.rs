@@ -15,6 +15,7 @@ use super::instance::{Outlet, ToServer};
 use super::upkeep::End;
 use super::*;
 use crate::settings::{SocketTarget, SocketTransport};
+use crate::state::call_limit::CallLimit;
 use crate::state::lifecycle::UpstreamState;
 
 const VERSION: &str = "2025-11-25";
@@ -453,9 +454,73 @@ fn a_dead_child_takes_its_calls_and_sessions_with_it() {
 }
 
 #[test]
+fn calls_in_flight_are_one_number_over_all_instances_and_what_is_not_waited_for_counts_no_more() {
+    let busy = || Some(ChildMessage::Gone { reason: Gone::Busy });
+    let calls = Arc::new(CallLimit::new(2));
+    let limit = Arc::clone(&calls);
+    let mut bench = Bench::new(move |spec| spec.calls = limit);
+    let held = || calls.held();
+
+    // A handshake counts while it is out.
+    let hello = json!({"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":VERSION,"capabilities":{"x":{}}}});
+    let greeting = bench.call(CallKind::Initialize, None, 1, &hello);
+    assert_eq!(held(), 1);
+    let id = bench.written(0)[0]["id"].clone();
+    bench.say(0, &json!({"jsonrpc":"2.0","id":id,"result":{"protocolVersion":VERSION}}));
+    drop(greeting);
+    assert_eq!(held(), 0);
+
+    // Two instances, and a connection of a worker beside them.
+    let session = bench.open(0, 1, &json!({"x":{}}));
+    let first = bench.request(Some(session), 1, &json!(1), "tools/call", json!({}));
+    let beside = CallLimit::try_take(Arc::clone(&calls)).unwrap();
+    let mut refused = bench.request(None, 1, &json!(2), "tools/call", json!({}));
+    assert_eq!((refused.try_recv(), held()), (busy(), 2));
+    drop(beside);
+    let second = bench.request(None, 1, &json!(3), "tools/call", json!({}));
+    assert_eq!((bench.started(), held()), (2, 2));
+    let mut refused = bench.request(Some(session), 1, &json!(4), "tools/call", json!({}));
+    assert_eq!(refused.try_recv(), busy());
+    let mut refused =
+        bench.call(CallKind::Initialize, None, 1, &json!({"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}));
+    assert_eq!((refused.try_recv(), held()), (busy(), 2));
+
+    // Clients that leave: their calls run on unheard, or are cancelled.
+    drop(first);
+    bench.pump();
+    assert_eq!(held(), 1);
+    drop(second);
+    bench.pump();
+    assert_eq!(held(), 0);
+
+    // A subscription that stands is no call that is waited for.
+    let mut stream = bench.request(None, 1, &json!(5), "subscriptions/listen", json!({}));
+    assert_eq!(held(), 1);
+    let id = bench.written(1).last().unwrap()["id"].clone();
+    bench.say(
+        1,
+        &json!({"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"_meta":{"io.modelcontextprotocol/subscriptionId":id}}}),
+    );
+    assert_eq!(got(&mut stream).0["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(held(), 0);
+
+    // An answer; an instance that ends.
+    let mut answered = bench.request(None, 1, &json!(6), "tools/call", json!({}));
+    let mut cut_off = bench.request(None, 1, &json!(7), "tools/call", json!({}));
+    assert_eq!(held(), 2);
+    let id = bench.written(1)[0]["id"].clone();
+    bench.say(1, &json!({"jsonrpc":"2.0","id":id,"result":{}}));
+    assert_eq!((got(&mut answered).1, held()), (true, 1));
+    let (no, now) = (bench.children.borrow()[1].0, bench.now);
+    bench.broker.on_end(no, &End::Closed, now);
+    assert!(matches!(cut_off.try_recv(), Some(ChildMessage::Gone { .. })));
+    assert_eq!(held(), 0);
+}
+
+#[test]
 fn everything_is_bounded() {
     // Unanswered calls.
-    let mut bench = Bench::new(|spec| spec.max_in_flight = 2);
+    let mut bench = Bench::new(|spec| spec.calls = Arc::new(CallLimit::new(2)));
     let busy = Some(ChildMessage::Gone { reason: Gone::Busy });
     let mut calls: Vec<CallHandle> =
         (0..3).map(|id| bench.request(None, 1, &json!(id), "tools/call", json!({}))).collect();

@@ -20,6 +20,7 @@ use std::task::{Poll, Waker};
 use super::outgoing::Edits;
 use crate::rpc::{Envelope, Span, reply};
 use crate::settings::policy::{SocketTarget, SocketTransport};
+use crate::state::call_limit::{CallLimit, CallPermit};
 use crate::state::lifecycle::UpstreamState;
 use crate::worker::Worker;
 use crate::worker::framing::{Framing, Keys};
@@ -100,13 +101,19 @@ pub(crate) struct Links {
     state: std::sync::Arc<UpstreamState>,
     connect_timeout_ms: u64,
     call_timeout_ms: u64,
-    max_in_flight: usize,
     max_message_bytes: u32,
     shared: RefCell<Option<Rc<Link>>>,
     /// All links, shared and owned, for their deadlines.
     all: RefCell<Vec<Weak<Link>>>,
-    /// Calls that are out over all of them.
-    in_flight: Cell<usize>,
+}
+
+/// What a call that is out over a link holds of the upstream's bound.
+type Permit = CallPermit<Rc<Links>>;
+
+impl AsRef<CallLimit> for Links {
+    fn as_ref(&self) -> &CallLimit {
+        &self.state.calls
+    }
 }
 
 /// One connection, or one that is being made.
@@ -131,9 +138,7 @@ impl Links {
         settings: &crate::settings::policy::Upstream,
         extra_lines: &[u8],
         state: std::sync::Arc<UpstreamState>,
-        workers: usize,
     ) -> Rc<Self> {
-        let share = settings.max_in_flight.div_ceil(u32::try_from(workers.max(1)).unwrap_or(1));
         Rc::new(Self {
             index,
             target: target.clone(),
@@ -141,11 +146,9 @@ impl Links {
             state,
             connect_timeout_ms: crate::worker::millis(settings.connect_timeout),
             call_timeout_ms: crate::worker::millis(settings.call_timeout),
-            max_in_flight: share as usize,
             max_message_bytes: u32::try_from(crate::bounds::MAX_HELD_ANSWER_BYTES).unwrap_or(u32::MAX),
             shared: RefCell::new(None),
             all: RefCell::new(Vec::new()),
-            in_flight: Cell::new(0),
         })
     }
 
@@ -195,7 +198,6 @@ impl Links {
             true
         });
         for (link, number, out) in late {
-            link.count_down();
             link.say_cancelled(number, "the gateway's time for it is over");
             out.owner.failed(out.ticket, LinkFailure::Timeout);
             if link.open.get() && now_ms.saturating_sub(link.heard_ms.get()) >= self.call_timeout_ms {
@@ -231,14 +233,11 @@ impl Link {
         if self.has_ended() {
             return Err(LinkFailure::Connect);
         }
-        if self.links.in_flight.get() >= self.links.max_in_flight {
-            return Err(LinkFailure::Full);
-        }
+        let permit = CallLimit::try_take(self.links.clone()).ok_or(LinkFailure::Full)?;
         let number = {
             let mut pending = self.pending.borrow_mut();
-            pending.enter(owner, ticket, request.now_ms, request.endless).ok_or(LinkFailure::Full)?
+            pending.enter(owner, ticket, request.now_ms, request.endless, permit).ok_or(LinkFailure::Full)?
         };
-        self.links.in_flight.set(self.links.in_flight.get().saturating_add(1));
         let mut digits = [0; 20];
         let digits = reply::decimal(number, &mut digits).as_bytes();
         // Over a shared link clients' tokens would meet; over an owned one the client's own stands.
@@ -247,7 +246,6 @@ impl Link {
         let ours = ours.get(..if token.is_some() { 2 } else { 1 }).unwrap_or_default();
         if self.send(request.raw, request.edits, ours).is_err() {
             self.pending.borrow_mut().take(number);
-            self.count_down();
             return Err(LinkFailure::Unsendable);
         }
         Ok(number)
@@ -274,7 +272,6 @@ impl Link {
     /// Gives a call up and tells the server.
     pub(crate) fn cancel(self: &Rc<Self>, number: u64, why: &str) {
         if self.pending.borrow_mut().take(number).is_some() {
-            self.count_down();
             self.say_cancelled(number, why);
         }
     }
@@ -282,8 +279,7 @@ impl Link {
     /// Ends an owned link whose owner has gone.
     pub(crate) fn leave(&self) {
         self.ended.set(true);
-        let gone = self.pending.borrow_mut().take_all();
-        self.links.in_flight.set(self.links.in_flight.get().saturating_sub(gone.len()));
+        drop(self.pending.borrow_mut().take_all());
         match self.links.target.transport {
             SocketTransport::Lines => self.outbox.end(&[]),
             SocketTransport::WebSocket => pump::Last::Left.say(&self.outbox),
@@ -308,10 +304,6 @@ impl Link {
         reply::push_string(&mut message, why);
         message.extend_from_slice(b"}}");
         self.outbox.message(message.len(), |out| out.extend_from_slice(&message));
-    }
-
-    fn count_down(&self) {
-        self.links.in_flight.set(self.links.in_flight.get().saturating_sub(1));
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::rc::Rc;
 
-use super::{Owner, Ticket};
+use super::{Owner, Permit, Ticket};
 
 /// Bits of the number that name the slot.
 const SLOT_BITS: u32 = 20;
@@ -19,6 +19,8 @@ pub(super) struct Out {
     pub(super) ticket: Ticket,
     /// The last time something was heard of it; a call without an end has none.
     heard_ms: Option<u64>,
+    /// A call without an end gives it back once it is heard of: from then on it is no call that is waited for, but a stream that stays.
+    pub(super) permit: Option<Permit>,
 }
 
 #[derive(Default)]
@@ -36,7 +38,14 @@ pub(super) struct Pending {
 
 impl Pending {
     /// Enters a call; `None` where no more can be told apart. A call that is `endless` has no deadline.
-    pub(super) fn enter(&mut self, owner: Rc<dyn Owner>, ticket: Ticket, now_ms: u64, endless: bool) -> Option<u64> {
+    pub(super) fn enter(
+        &mut self,
+        owner: Rc<dyn Owner>,
+        ticket: Ticket,
+        now_ms: u64,
+        endless: bool,
+        permit: Permit,
+    ) -> Option<u64> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None if self.slots.len() >= 1 << SLOT_BITS => return None,
@@ -46,7 +55,7 @@ impl Pending {
             }
         };
         let entry = self.slots.get_mut(slot as usize)?;
-        entry.out = Some(Out { owner, ticket, heard_ms: (!endless).then_some(now_ms) });
+        entry.out = Some(Out { owner, ticket, heard_ms: (!endless).then_some(now_ms), permit: Some(permit) });
         Some((u64::from(entry.generation) << SLOT_BITS) | u64::from(slot))
     }
 
@@ -70,8 +79,9 @@ impl Pending {
             return None;
         }
         let out = entry.out.as_mut()?;
-        if let Some(heard_ms) = &mut out.heard_ms {
-            *heard_ms = now_ms;
+        match &mut out.heard_ms {
+            Some(heard_ms) => *heard_ms = now_ms,
+            None => drop(out.permit.take()),
         }
         Some(out)
     }

@@ -62,7 +62,6 @@ fn end(link: &Rc<Link>) {
     let failure = if link.open.get() { LinkFailure::Broken } else { LinkFailure::Connect };
     let gone = link.pending.borrow_mut().take_all();
     for out in gone {
-        link.count_down();
         out.owner.failed(out.ticket, failure);
     }
     if let Some(owner) = link.owner.as_ref().filter(|_| !was_left).and_then(std::rc::Weak::upgrade) {
@@ -318,7 +317,7 @@ fn hand_over(worker: &Rc<Worker>, link: &Rc<Link>, raw: &[u8], now_ns: u64) {
             let out = number(&envelope, raw).and_then(|number| link.pending.borrow_mut().take(number));
             // An answer that nobody waits for was given up, or never asked for.
             let Some(out) = out else { return };
-            link.count_down();
+            drop(out.permit);
             out.owner.answered(out.ticket, &heard);
         }
         Kind::Notification | Kind::Request => by_itself(worker, link, &heard),

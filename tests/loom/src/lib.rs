@@ -9,6 +9,8 @@
 pub mod admission;
 #[path = "../../../src/state/bell.rs"]
 mod bell;
+#[path = "../../../src/state/call_limit.rs"]
+pub mod call_limit;
 #[path = "../../../src/state/connections.rs"]
 pub mod connections;
 #[path = "../../../src/state/doors.rs"]
