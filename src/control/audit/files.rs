@@ -3,21 +3,29 @@
 //! [`DailyFiles::write_group`] puts a group of lines on disk whole or not at all: what a failed write or sync left behind is
 //! cut off before anything else is written. Opening a file whose last line is torn (a crash, a power cut) closes
 //! that line with a newline first, so that no later line can be glued to it.
+//!
+//! Nothing here is read again soon. Once lines are on disk, and but for the newest, the system is told that it need not keep them in memory:
+//! else the trail of a busy gateway pushes everything else out of the page cache, and each line is written to memory that is cold.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 
 use super::line::{self, ChainEnd};
 use crate::control::keys::Key;
 
 /// How many of the newest files are searched for the chain's end; more than one because a clock may have been wrong.
 const FILES_TO_SEARCH: usize = 8;
+/// How much of a file's end stays in the page cache, for those who read along, bytes.
+const KEPT_CACHED: u64 = 4 << 20;
+/// How much more than that gathers before it is let go of.
+const LET_GO_STEP: u64 = 1 << 20;
 
 /// The operations on a log file that can fail; a seam for tests.
 pub(crate) trait LogFile: Send {
@@ -29,6 +37,8 @@ pub(crate) trait LogFile: Send {
     fn len(&mut self) -> io::Result<u64>;
     /// Cuts the file to `len` bytes.
     fn cut(&mut self, len: u64) -> io::Result<()>;
+    /// What stands between these offsets is on disk and need not be kept in memory.
+    fn let_go(&mut self, _from: u64, _to: u64) {}
     /// Whether it has no name any more: someone deleted it.
     fn is_deleted(&mut self) -> bool {
         false
@@ -50,6 +60,13 @@ impl LogFile for File {
 
     fn cut(&mut self, len: u64) -> io::Result<()> {
         self.set_len(len)
+    }
+
+    fn let_go(&mut self, from: u64, to: u64) {
+        // Advice: where it is not taken nothing is wrong.
+        if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
+            let _ = fadvise(&*self, from, Some(len), Advice::DontNeed);
+        }
     }
 
     fn is_deleted(&mut self) -> bool {
@@ -86,6 +103,8 @@ pub(crate) struct DailyFiles {
     current: Option<(String, Box<dyn LogFile>)>,
     /// The length to cut the current file to before writing on: a group failed half-way.
     cut_to: Option<u64>,
+    /// Up to where the current file was let go of.
+    gone_to: u64,
     /// Held as long as this lives; the kernel lets go of it when the process ends, however it ends.
     _lock: File,
 }
@@ -115,7 +134,7 @@ impl DailyFiles {
         if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
             return Err(DirError::InUse { path: dir.to_path_buf() });
         }
-        Ok(Self { dir: dir.to_path_buf(), open, current: None, cut_to: None, _lock: lock })
+        Ok(Self { dir: dir.to_path_buf(), open, current: None, cut_to: None, gone_to: 0, _lock: lock })
     }
 
     /// Where the chain stands: the highest whole line of the newest files.
@@ -152,6 +171,7 @@ impl DailyFiles {
         if self.current.is_none() {
             let file = (self.open)(&self.dir.join(&name))?;
             self.current = Some((name, file));
+            self.gone_to = 0;
         }
         let Some((_, file)) = &mut self.current else {
             return Err(io::Error::other("no file is open"));
@@ -162,8 +182,17 @@ impl DailyFiles {
         }
         let before = file.len()?;
         let written = file.append(lines).and_then(|()| file.sync());
-        if written.is_err() && file.cut(before).is_err() {
-            self.cut_to = Some(before);
+        match &written {
+            Ok(()) => {
+                let end = before.saturating_add(lines.len() as u64).saturating_sub(KEPT_CACHED);
+                if end.saturating_sub(self.gone_to) >= LET_GO_STEP {
+                    // From a little before: what lay across the last boundary was kept as a whole.
+                    file.let_go(self.gone_to.saturating_sub(LET_GO_STEP), end);
+                    self.gone_to = end;
+                }
+            }
+            Err(_) if file.cut(before).is_err() => self.cut_to = Some(before),
+            Err(_) => {}
         }
         written
     }

@@ -184,3 +184,59 @@ fn a_group_is_written_whole_or_not_at_all() {
         assert_eq!(read(dir.path(), &log_name(MIDNIGHT)), "first\nsecond\nthird\n", "{faults:?}");
     }
 }
+
+/// What a file was told it need not keep, and how long it was then.
+type LetGo = std::sync::Arc<std::sync::Mutex<Vec<(u64, u64, u64)>>>;
+
+/// A file that notes what it may let go of.
+struct Noted(Faulty, LetGo);
+
+impl LogFile for Noted {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.append(bytes)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync()
+    }
+    fn len(&mut self) -> io::Result<u64> {
+        LogFile::len(&mut self.0)
+    }
+    fn cut(&mut self, len: u64) -> io::Result<()> {
+        self.0.cut(len)
+    }
+    fn let_go(&mut self, from: u64, to: u64) {
+        let len = LogFile::len(&mut self.0).unwrap();
+        self.1.lock().unwrap().push((from, to, len));
+        self.0.file.let_go(from, to);
+    }
+}
+
+#[test]
+fn what_is_on_disk_is_let_go_of_but_for_the_newest() {
+    let dir = tempfile::tempdir().unwrap();
+    let (gone, faults) = (LetGo::default(), std::sync::Arc::new(std::sync::Mutex::new(Vec::new())));
+    let opener: Opener = Box::new({
+        let (gone, faults) = (gone.clone(), std::sync::Arc::clone(&faults));
+        move |path| Ok(Box::new(Noted(Faulty { file: open_log(path)?, faults: faults.clone() }, gone.clone())))
+    });
+    let mut files = DailyFiles::claim_with(dir.path(), opener).unwrap();
+    let group = |at: u8| [&vec![b'a' + at; 700_000][..], b"\n"].concat();
+    for at in 0..12 {
+        files.write_group(&group(at), MIDNIGHT).unwrap();
+    }
+    let seen = std::mem::take(&mut *gone.lock().unwrap());
+    assert!(seen.len() >= 2, "{seen:?}");
+    let mut before = 0;
+    for (from, to, len) in seen {
+        assert!(to <= len - KEPT_CACHED && from <= before && to - before >= LET_GO_STEP, "{from} {to} {len}");
+        before = to;
+    }
+    // A group that failed moves nothing, and the next file begins anew.
+    *faults.lock().unwrap() = vec!["sync"];
+    files.write_group(&vec![b'x'; 9 << 20], MIDNIGHT).unwrap_err();
+    assert!(gone.lock().unwrap().is_empty());
+    files.write_group(b"y\n", MIDNIGHT + DAY).unwrap();
+    assert!(gone.lock().unwrap().is_empty());
+    let all: Vec<u8> = (0..12).flat_map(group).collect();
+    assert!(fs::read(dir.path().join(log_name(MIDNIGHT))).unwrap() == all, "nothing that was let go of is lost");
+}
