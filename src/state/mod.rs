@@ -14,5 +14,6 @@ pub mod health;
 pub mod lifecycle;
 pub mod queue;
 mod seqlock;
+pub mod sessions;
 mod slots;
 mod sync;
