@@ -9,6 +9,7 @@
 //! `ADMIN_IP_ALLOWLIST`, when it is set, is asked first and for everything. Without an orchestrator token `/admin/…` answers 503
 //! `admin_disabled`: never open. Errors are RFC 9457 problem details. Tokens are compared as SHA-256, in constant time.
 
+mod alerts;
 pub mod connections;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::alerts::Alerts;
 use super::health::{self, HealthSource};
 use super::http::{answer, problem};
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
@@ -51,6 +53,7 @@ pub(crate) struct Admin {
     pub(crate) health: HealthSource,
     pub(crate) events: Arc<EventQueue>,
     pub(crate) connections: Arc<ConnectionTable>,
+    pub(crate) alerts: Alerts,
 }
 
 pub(super) type Peer = Extension<ConnectInfo<SocketAddr>>;
@@ -60,6 +63,7 @@ pub(crate) fn router(admin: Admin) -> Router {
     let operator = Router::new()
         .route("/admin/connections", get(connections::list))
         .route("/admin/connections/{id}", delete(connections::close))
+        .route("/admin/alerts", get(alerts::list))
         .route("/admin/upstreams", get(upstreams))
         .route("/admin/settings", get(settings))
         .route("/admin/openapi.json", get(openapi))

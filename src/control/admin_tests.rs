@@ -83,7 +83,7 @@ fn the_openapi_document_is_true() {
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
     let rig = Rig::start(with_token());
     let paths = document["paths"].as_object().unwrap();
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 6);
     for (path, methods) in paths {
         if methods.get("get").is_none() {
             let missing = ask_with(rig.admin, "DELETE", path, &bearer);

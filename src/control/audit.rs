@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use self::files::{DailyFiles, DirError};
 use self::line::Formatter;
+use super::anomaly::facts::{Mailbox, Tee};
 use super::keys::Key;
 use crate::observe::metrics::AuditMetrics;
 use crate::state::events::{Bell, EventQueue};
@@ -69,6 +70,8 @@ pub struct AuditShared {
     pub lifecycle: Arc<Lifecycle>,
     /// What it counts.
     pub metrics: Arc<AuditMetrics>,
+    /// Where the anomaly detector finds what the writer has seen; `None`: nobody looks.
+    pub mailbox: Option<Arc<Mailbox>>,
 }
 
 /// Why the writer did not start.
@@ -151,6 +154,7 @@ impl AuditWriter {
         let control = Arc::new(Control::default());
         let lifecycle = Arc::clone(&shared.lifecycle);
         let epoch = Instant::now();
+        let tee = shared.mailbox.clone().map(Tee::new);
         let writer = Writer {
             files,
             formatter: Formatter::new(&key, end),
@@ -161,6 +165,7 @@ impl AuditWriter {
             pending: Vec::new(),
             lines: 0,
             complained: None,
+            tee,
             linger,
         };
         let thread =
@@ -210,6 +215,7 @@ struct Writer {
     /// How many lines that is.
     lines: u64,
     complained: Option<Instant>,
+    tee: Option<Tee>,
     /// [`LINGER`], but in tests.
     linger: Duration,
 }
@@ -243,6 +249,7 @@ impl Writer {
             self.shared.bell.take_hurry();
             let stopping = self.control.stop.load(Ordering::Acquire);
             let drained = self.drain();
+            self.tee.iter_mut().for_each(Tee::hand_over);
             // There is room again; the disk may take its time meanwhile.
             for queue in &self.shared.queues {
                 queue.wake_waiting();
@@ -314,6 +321,9 @@ impl Writer {
                 }
                 let Some(event) = queue.pop() else { continue };
                 (took, drained) = (true, Drained::Some);
+                if let Some(tee) = &mut self.tee {
+                    tee.see(&event);
+                }
                 if self.files.is_some() {
                     self.formatter.append(&mut self.pending, &event);
                     self.lines += 1;

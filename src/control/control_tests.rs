@@ -21,6 +21,7 @@ pub(super) struct Rig {
     pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) events: Arc<EventQueue>,
     pub(super) connections: Arc<ConnectionTable>,
+    pub(super) alerts: Alerts,
     phases: Arc<Mutex<Vec<Phase>>>,
     plane: Option<ControlPlane>,
     _audit: AuditWriter,
@@ -54,9 +55,12 @@ impl Rig {
                 bell,
                 lifecycle: Arc::clone(&lifecycle),
                 metrics: Arc::clone(&audit_metrics),
+                mailbox: None,
             },
         )
         .unwrap();
+        let alert_metrics = Arc::new(AlertMetrics::default());
+        let (alerts, outbox) = Alerts::new(Arc::clone(&events), alert_metrics.clone(), clock);
         let (health_listener, health) = listener();
         let (admin_listener, admin_address) = listener();
         let phases = Arc::new(Mutex::new(Vec::new()));
@@ -66,6 +70,7 @@ impl Rig {
             admin,
             facts: HealthFacts { version: "9.9.9", auth_enabled: true, started_at_ms: 1_000 },
             targets: vec![Target { upstream, host: "localhost".to_owned(), port: upstream_port }],
+            webhook: None,
             drain_timeout,
             clock,
             on_phase: Box::new({
@@ -82,14 +87,28 @@ impl Rig {
                 audit: audit_metrics,
                 lifecycle: Arc::clone(&lifecycle),
                 version: "9.9.9",
+                alerts: alert_metrics.clone(),
                 driver: "epoll",
             },
             events: Arc::clone(&events),
             connections: Arc::clone(&connections),
             audit: audit.signals(),
+            alerts: alerts.clone(),
+            outbox,
+            mailbox: None,
         };
         let plane = ControlPlane::start(config, shared).unwrap();
-        Self { health, admin: admin_address, lifecycle, events, connections, phases, plane: Some(plane), _audit: audit }
+        Self {
+            health,
+            admin: admin_address,
+            lifecycle,
+            events,
+            connections,
+            alerts,
+            phases,
+            plane: Some(plane),
+            _audit: audit,
+        }
     }
 }
 

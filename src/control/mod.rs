@@ -5,6 +5,8 @@
 //! all in `state/`.
 
 pub mod admin;
+pub mod alerts;
+pub mod anomaly;
 pub mod audit;
 mod health;
 pub(crate) mod http;
@@ -19,10 +21,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use self::admin::{Admin, AdminConfig};
+use self::alerts::webhook::Webhook;
+use self::alerts::{AlertKind, Alerts, NewAlert, Outbox, Subject};
+use self::anomaly::Detector;
+use self::anomaly::facts::Mailbox;
 use self::audit::AuditSignals;
 use self::health::HealthSource;
 use self::probes::Target;
-use crate::observe::metrics::MetricSources;
+use crate::observe::metrics::{AlertMetrics, MetricSources};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
@@ -30,6 +36,8 @@ use crate::state::lifecycle::{Lifecycle, Phase};
 
 /// How often the control thread looks at the audit writer's pulse.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
+/// How often what the audit writer has seen is taken over; see `anomaly::SETTLED_MS`.
+const FACTS_EVERY: Duration = Duration::from_secs(1);
 /// Threads for blocking look-ups: a resolver that hangs can hold only these.
 const RESOLVER_THREADS: usize = 4;
 
@@ -45,6 +53,8 @@ pub struct ControlConfig {
     pub facts: HealthFacts,
     /// Upstreams with a network address.
     pub targets: Vec<Target>,
+    /// Where alerts go; `None`: nowhere but into the audit trail and the admin API.
+    pub webhook: Option<Webhook>,
     /// `DRAIN_TIMEOUT`: how long calls in flight may take after the first SIGTERM or SIGINT.
     pub drain_timeout: Duration,
     /// Milliseconds since the Unix epoch.
@@ -65,6 +75,12 @@ pub struct ControlShared {
     pub connections: Arc<ConnectionTable>,
     /// The audit writer.
     pub audit: AuditSignals,
+    /// By which anything raises an alert.
+    pub alerts: Alerts,
+    /// What of them goes to the webhook.
+    pub outbox: Outbox,
+    /// What the audit writer sees; `None`: nobody looks for anomalies.
+    pub mailbox: Option<Arc<Mailbox>>,
 }
 
 /// How the process was asked to end.
@@ -123,12 +139,19 @@ async fn run(
     shared: ControlShared,
     started: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) -> Ended {
-    let ControlConfig { health_listener, admin_listener, admin, facts, targets, drain_timeout, clock, on_phase } =
-        config;
-    let ControlShared { lifecycle, metrics, events, connections, audit } = shared;
+    let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, .. } = config;
+    let ControlConfig { drain_timeout, clock, on_phase, .. } = config;
+    let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox } = shared;
+    let alert_metrics = Arc::clone(&metrics.alerts);
     let source = HealthSource { facts: Arc::new(facts), lifecycle: Arc::clone(&lifecycle), clock };
-    let admin =
-        Admin { config: Arc::new(admin), metrics: Arc::new(metrics), health: source.clone(), events, connections };
+    let admin = Admin {
+        config: Arc::new(admin),
+        metrics: Arc::new(metrics),
+        health: source.clone(),
+        events,
+        connections,
+        alerts: alerts.clone(),
+    };
     let set_up = listen(health_listener, health::router(source))
         .and_then(|()| listen(admin_listener, admin::router(admin)))
         .and_then(|()| signals::Signals::listen());
@@ -142,18 +165,55 @@ async fn run(
     for target in targets {
         tokio::spawn(probes::watch(target));
     }
-    tokio::spawn({
-        let audit = audit.clone();
-        async move {
-            loop {
-                tokio::time::sleep(PULSE_EVERY).await;
-                audit.check_pulse();
-            }
-        }
-    });
+    tokio::spawn(watch_audit(audit.clone(), Arc::clone(&lifecycle), alerts.clone()));
+    // Without a webhook the outbox is gone, and nothing is put into it.
+    match webhook {
+        Some(webhook) => drop(tokio::spawn(webhook.run(outbox))),
+        None => drop(outbox),
+    }
+    if let Some(mailbox) = mailbox {
+        tokio::spawn(watch_behaviour(mailbox, alerts, alert_metrics, clock));
+    }
     let _ = started.send(Ok(()));
     let reopen = move || audit.reopen();
     signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await
+}
+
+/// Looks at the audit writer's pulse, and raises an alert when its trail cannot be written any more.
+async fn watch_audit(audit: AuditSignals, lifecycle: Arc<Lifecycle>, alerts: Alerts) {
+    let mut was_healthy = true;
+    loop {
+        tokio::time::sleep(PULSE_EVERY).await;
+        audit.check_pulse();
+        let is_healthy = lifecycle.audit_healthy();
+        if was_healthy && !is_healthy && lifecycle.phase() < Phase::Stopped {
+            let details = "in production tool calls are refused until it can".to_owned();
+            alerts.raise(NewAlert { kind: AlertKind::AuditUnavailable, subject: Subject::Gateway, details });
+        }
+        was_healthy = is_healthy;
+    }
+}
+
+/// Takes over what the audit writer has seen, and looks for anomalies once a minute.
+async fn watch_behaviour(mailbox: Arc<Mailbox>, alerts: Alerts, metrics: Arc<AlertMetrics>, clock: fn() -> u64) {
+    let mut detector = Detector::new(clock());
+    let mut looked_ms = clock();
+    loop {
+        tokio::time::sleep(FACTS_EVERY).await;
+        if let Some(facts) = mailbox.take() {
+            detector.absorb(facts);
+        }
+        let now_ms = clock();
+        // A clock that was set back counts as a minute that has passed.
+        if now_ms.abs_diff(looked_ms) >= anomaly::EVERY_MS {
+            looked_ms = now_ms;
+            for found in detector.tick(now_ms) {
+                alerts.raise(found);
+            }
+            metrics.set_cases(detector.open_cases() as u64);
+        }
+        metrics.overflowed.add(detector.take_overflowed());
+    }
 }
 
 fn listen(listener: Option<TcpListener>, router: axum::Router) -> io::Result<()> {

@@ -9,12 +9,15 @@ use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 
 use crate::control::admin::AdminConfig;
+use crate::control::alerts::Alerts;
+use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
+use crate::control::anomaly::facts::Mailbox;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes};
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::{Shared, Snapshot};
-use crate::observe::metrics::{MetricSources, WorkerMetrics};
+use crate::observe::metrics::{AlertMetrics, MetricSources, WorkerMetrics};
 use crate::settings::Settings;
 use crate::settings::policy::{EnvValue, SocketTarget, SocketTransport, StdioTarget, Upstream, UpstreamTarget};
 use crate::state::connections::ConnectionTable;
@@ -57,6 +60,9 @@ pub enum StartError {
         /// A sentence.
         why: String,
     },
+    /// Alerts cannot be sent.
+    #[error(transparent)]
+    Webhook(#[from] crate::control::alerts::webhook::Unusable),
     /// The system gives no thread or runtime.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -127,6 +133,7 @@ impl Gateway {
         };
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
         let audit_metrics = Arc::default();
+        let mailbox: Option<Arc<Mailbox>> = settings.records.anomaly_detector.then(Arc::default);
         let audit = AuditWriter::start(
             AuditConfig {
                 dir: settings.records.audit_enabled.then(|| settings.records.audit_dir.clone()),
@@ -138,6 +145,7 @@ impl Gateway {
                 bell,
                 lifecycle: lifecycle.clone(),
                 metrics: Arc::clone(&audit_metrics),
+                mailbox: mailbox.clone(),
             },
         )?;
         let tls = upstream_tls(&settings)?;
@@ -158,6 +166,9 @@ impl Gateway {
             events: events.clone(),
             lifecycle: lifecycle.clone(),
         });
+        let alert_metrics = Arc::new(AlertMetrics::default());
+        let webhook = webhook(&settings, &alert_metrics)?;
+        let (alerts, outbox) = Alerts::new(shared.events(count), alert_metrics.clone(), crate::worker::epoch_ms);
         let control = ControlPlane::start(
             ControlConfig {
                 health_listener: Some(health),
@@ -170,6 +181,7 @@ impl Gateway {
                 },
                 facts,
                 targets: probe_targets(&settings, &lifecycle),
+                webhook,
                 drain_timeout: doors.drain_timeout,
                 clock: crate::worker::epoch_ms,
                 // Workers look at the phase once a tick.
@@ -181,6 +193,7 @@ impl Gateway {
                     workers: metrics,
                     queues: events,
                     audit: audit_metrics,
+                    alerts: alert_metrics,
                     lifecycle: lifecycle.clone(),
                     version: env!("CARGO_PKG_VERSION"),
                     driver: match driver {
@@ -191,6 +204,9 @@ impl Gateway {
                 events: shared.events(count),
                 connections,
                 audit: audit.signals(),
+                alerts,
+                outbox,
+                mailbox,
             },
         )?;
         let mut workers = Vec::new();
@@ -374,6 +390,18 @@ fn probe_targets(settings: &Settings, lifecycle: &Lifecycle) -> Vec<probes::Targ
             Some(probes::Target { upstream: state.clone(), host: host.clone(), port })
         })
         .collect()
+}
+
+/// Where alerts go, if anywhere.
+fn webhook(settings: &Settings, metrics: &Arc<AlertMetrics>) -> Result<Option<Webhook>, StartError> {
+    let Some(url) = settings.webhooks.alert_url.clone() else { return Ok(None) };
+    let config = WebhookConfig {
+        url,
+        keys: settings.webhooks.alert_secrets.clone(),
+        patience: Patience::default(),
+        clock: crate::worker::epoch_ms,
+    };
+    Ok(Some(Webhook::new(config, Arc::clone(metrics))?))
 }
 
 /// The settings in force as JSON, secrets masked.

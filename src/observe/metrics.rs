@@ -172,6 +172,86 @@ pub struct AuditMetrics {
     pub errors: Counter,
 }
 
+/// A number that several threads add to: for what happens rarely.
+#[derive(Debug, Default)]
+pub struct SharedCounter(AtomicU64);
+
+impl SharedCounter {
+    /// Adds `n`.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Adds one.
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// The value at some recent moment.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Kinds of alerts that can be told apart; a test holds `control::alerts` to it.
+pub const MAX_ALERT_KINDS: usize = 32;
+
+/// What is counted of alerts, their webhook and the anomaly detector; shared with them.
+#[derive(Debug, Default)]
+pub struct AlertMetrics {
+    raised: [SharedCounter; MAX_ALERT_KINDS],
+    /// Alerts that were raised again within their quiet time.
+    pub repeated: SharedCounter,
+    /// Alerts that the webhook has taken.
+    pub delivered: SharedCounter,
+    /// Tries that the webhook did not take.
+    pub failed_tries: SharedCounter,
+    /// Alerts for the webhook that were given up.
+    pub undelivered: SharedCounter,
+    waiting: AtomicU64,
+    /// Facts about agents and addresses for which the anomaly detector had no place.
+    pub overflowed: SharedCounter,
+    cases: AtomicU64,
+}
+
+impl AlertMetrics {
+    /// Counts an alert by the place of its kind.
+    pub fn raised(&self, kind: usize) {
+        if let Some(counter) = self.raised.get(kind) {
+            counter.inc();
+        }
+    }
+
+    /// Alerts of a kind.
+    #[must_use]
+    pub fn count(&self, kind: usize) -> u64 {
+        self.raised.get(kind).map_or(0, SharedCounter::get)
+    }
+
+    /// Notes how many alerts wait for their next try.
+    pub fn set_waiting(&self, waiting: u64) {
+        self.waiting.store(waiting, Ordering::Relaxed);
+    }
+
+    /// Alerts that wait for their next try.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many cases are open.
+    pub fn set_cases(&self, cases: u64) {
+        self.cases.store(cases, Ordering::Relaxed);
+    }
+
+    /// Cases of unusual behaviour that go on.
+    #[must_use]
+    pub fn cases(&self) -> u64 {
+        self.cases.load(Ordering::Relaxed)
+    }
+}
+
 /// Everything `/metrics` tells. Built once, when all workers are known.
 #[derive(Debug, Clone)]
 pub struct MetricSources {
@@ -181,6 +261,8 @@ pub struct MetricSources {
     pub queues: Vec<Arc<EventQueue>>,
     /// The audit writer's counts.
     pub audit: Arc<AuditMetrics>,
+    /// What is counted of alerts.
+    pub alerts: Arc<AlertMetrics>,
     /// The process's state.
     pub lifecycle: Arc<Lifecycle>,
     /// This program's version.

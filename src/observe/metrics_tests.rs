@@ -12,6 +12,7 @@ fn sources() -> MetricSources {
         workers: (0..2).map(|_| Arc::new(WorkerMetrics::default())).collect(),
         queues: vec![Arc::new(EventQueue::with_capacity(1, bell))],
         audit: Arc::new(AuditMetrics::default()),
+        alerts: Arc::default(),
         lifecycle: Arc::new(Lifecycle::new(2, vec![Arc::new(UpstreamState::new("one"))])),
         version: "0.0.0",
         driver: "io_uring",

@@ -40,6 +40,7 @@ impl Rig {
             bell: Arc::clone(&self.bell),
             lifecycle: Arc::clone(&self.lifecycle),
             metrics: Arc::clone(&self.metrics),
+            mailbox: None,
         }
     }
 
@@ -351,6 +352,7 @@ fn a_disk_that_stays_full_bounds_memory_and_then_refuses_producers() {
         pending: Vec::new(),
         lines: 0,
         complained: None,
+        tee: None,
         linger: LINGER,
     };
     let details = "x".repeat(128);
