@@ -34,6 +34,7 @@ pub mod rpc;
 pub mod settings;
 pub mod span;
 pub mod state;
+pub mod store;
 mod sys;
 pub mod upstream;
 pub mod wire;

@@ -28,6 +28,8 @@ enum Command {
     Connections(cli::connections::Args),
     /// Read the audit trail
     Audit(cli::audit::Args),
+    /// Copy the database, beside a running gateway or without one
+    Backup(cli::backup::Args),
     /// Ask a running gateway how it is
     Health(cli::health::HealthArgs),
     /// An MCP client for each door: takes the first steps, then commands
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
         Command::Check(args) => cli::check::run(&args),
         Command::Connections(args) => cli::connections::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
+        Command::Backup(args) => cli::backup::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
         Command::Client(args) => cli::client::run(&args),
         Command::SampleServer(args) => cli::sample_server::run(&args),

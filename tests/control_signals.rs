@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use ringwall::control::admin::AdminConfig;
+use ringwall::control::alerts::Alerts;
 use ringwall::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use ringwall::control::{ControlConfig, ControlPlane, ControlShared, Ended, keys};
-use ringwall::observe::metrics::{AuditMetrics, MetricSources};
+use ringwall::observe::metrics::{AlertMetrics, AuditMetrics, MetricSources};
 use ringwall::state::events::{Bell, Event, EventKind, EventQueue};
 use ringwall::state::health::HealthFacts;
 use ringwall::state::lifecycle::{Lifecycle, Phase};
@@ -49,11 +50,17 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             bell,
             lifecycle: Arc::clone(&lifecycle),
             metrics: Arc::clone(&metrics),
+            mailbox: None,
         },
     )
     .unwrap();
+    let alert_metrics = Arc::new(AlertMetrics::default());
+    let (alerts, outbox) = Alerts::new(Arc::clone(&events), Arc::clone(&alert_metrics), clock);
     let phases = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&phases);
+    let data_dir = tempfile::tempdir().unwrap();
+    let (store, store_threads) =
+        ringwall::store::Store::open(&data_dir.path().join("data"), Arc::clone(&lifecycle)).unwrap();
     let plane = ControlPlane::start(
         ControlConfig {
             health_listener: Some(TcpListener::bind("127.0.0.1:0").unwrap()),
@@ -61,6 +68,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             admin: AdminConfig::default(),
             facts: HealthFacts { version: "0", auth_enabled: true, started_at_ms: 0 },
             targets: Vec::new(),
+            webhook: None,
             drain_timeout: Duration::from_secs(60),
             clock,
             on_phase: Box::new(move |phase| seen.lock().unwrap().push(phase)),
@@ -73,6 +81,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 audit: metrics,
                 lifecycle: Arc::clone(&lifecycle),
                 version: "0",
+                alerts: alert_metrics,
                 driver: "epoll",
             },
             events: Arc::clone(&events),
@@ -83,6 +92,11 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 std::hash::RandomState::new(),
             )),
             audit: audit.signals(),
+            alerts,
+            outbox,
+            mailbox: None,
+            store,
+            store_pulse: store_threads.pulse(),
         },
     )
     .unwrap();

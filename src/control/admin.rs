@@ -31,6 +31,7 @@ use super::http::{answer, problem};
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Event, EventKind, EventQueue};
+use crate::store::Store;
 
 /// What the admin listener is told by the settings.
 #[derive(Clone, Default)]
@@ -54,6 +55,8 @@ pub(crate) struct Admin {
     pub(crate) events: Arc<EventQueue>,
     pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) alerts: Alerts,
+    #[allow(dead_code, reason = "the routes that need it come with their tables")]
+    pub(crate) store: Store,
 }
 
 pub(super) type Peer = Extension<ConnectInfo<SocketAddr>>;

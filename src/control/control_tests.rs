@@ -25,6 +25,7 @@ pub(super) struct Rig {
     phases: Arc<Mutex<Vec<Phase>>>,
     plane: Option<ControlPlane>,
     _audit: AuditWriter,
+    _data_dir: tempfile::TempDir,
 }
 
 fn clock() -> u64 {
@@ -79,6 +80,8 @@ impl Rig {
             }),
         };
         let connections = Arc::new(ConnectionTable::new(lifecycle.doors().clone(), 10, 1, RandomState::new()));
+        let data_dir = tempfile::tempdir().unwrap();
+        let (store, store_threads) = Store::open(&data_dir.path().join("data"), Arc::clone(&lifecycle)).unwrap();
         let shared = ControlShared {
             lifecycle: Arc::clone(&lifecycle),
             metrics: MetricSources {
@@ -96,6 +99,8 @@ impl Rig {
             alerts: alerts.clone(),
             outbox,
             mailbox: None,
+            store,
+            store_pulse: store_threads.pulse(),
         };
         let plane = ControlPlane::start(config, shared).unwrap();
         Self {
@@ -108,6 +113,7 @@ impl Rig {
             phases,
             plane: Some(plane),
             _audit: audit,
+            _data_dir: data_dir,
         }
     }
 }

@@ -33,8 +33,9 @@ use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, Phase};
+use crate::store::{Pulse, Store};
 
-/// How often the control thread looks at the audit writer's pulse.
+/// How often the control thread looks at the pulse of the audit writer and of the store.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
 /// How often what the audit writer has seen is taken over; see `anomaly::SETTLED_MS`.
 const FACTS_EVERY: Duration = Duration::from_secs(1);
@@ -81,6 +82,10 @@ pub struct ControlShared {
     pub outbox: Outbox,
     /// What the audit writer sees; `None`: nobody looks for anomalies.
     pub mailbox: Option<Arc<Mailbox>>,
+    /// The database.
+    pub store: Store,
+    /// Whether a write to the database hangs.
+    pub store_pulse: Pulse,
 }
 
 /// How the process was asked to end.
@@ -141,7 +146,8 @@ async fn run(
 ) -> Ended {
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, .. } = config;
     let ControlConfig { drain_timeout, clock, on_phase, .. } = config;
-    let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox } = shared;
+    let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox, .. } = shared;
+    let ControlShared { store, store_pulse, .. } = shared;
     let alert_metrics = Arc::clone(&metrics.alerts);
     let source = HealthSource { facts: Arc::new(facts), lifecycle: Arc::clone(&lifecycle), clock };
     let admin = Admin {
@@ -151,6 +157,7 @@ async fn run(
         events,
         connections,
         alerts: alerts.clone(),
+        store,
     };
     let set_up = listen(health_listener, health::router(source))
         .and_then(|()| listen(admin_listener, admin::router(admin)))
@@ -174,6 +181,12 @@ async fn run(
     if let Some(mailbox) = mailbox {
         tokio::spawn(watch_behaviour(mailbox, alerts, alert_metrics, clock));
     }
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(PULSE_EVERY).await;
+            store_pulse.check();
+        }
+    });
     let _ = started.send(Ok(()));
     let reopen = move || audit.reopen();
     signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await

@@ -24,6 +24,7 @@ use crate::state::connections::ConnectionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
+use crate::store::{Store, StoreThreads};
 use crate::upstream::brokered::{self, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
 use crate::worker::runtime::{DriverKind, Listeners};
 
@@ -49,6 +50,9 @@ pub enum StartError {
     /// A key file cannot be read or made.
     #[error(transparent)]
     Key(#[from] crate::control::keys::KeyError),
+    /// The database cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::OpenError),
     /// The audit trail cannot be written.
     #[error(transparent)]
     Audit(#[from] crate::control::audit::StartError),
@@ -78,6 +82,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     control: ControlPlane,
     audit: AuditWriter,
+    store: StoreThreads,
     children: Option<(ChildrenHandle, JoinHandle<()>)>,
     workers: Vec<JoinHandle<std::io::Result<()>>>,
 }
@@ -131,6 +136,7 @@ impl Gateway {
             auth_enabled: settings.auth.enabled && !settings.auth.demo_mode,
             started_at_ms: crate::worker::epoch_ms(),
         };
+        let (store, store_threads) = Store::open(&settings.records.data_dir, lifecycle.clone())?;
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
         let audit_metrics = Arc::default();
         let mailbox: Option<Arc<Mailbox>> = settings.records.anomaly_detector.then(Arc::default);
@@ -207,6 +213,8 @@ impl Gateway {
                 alerts,
                 outbox,
                 mailbox,
+                store,
+                store_pulse: store_threads.pulse(),
             },
         )?;
         let mut workers = Vec::new();
@@ -230,6 +238,7 @@ impl Gateway {
             shared,
             control,
             audit,
+            store: store_threads,
             children,
             workers,
         };
@@ -292,11 +301,11 @@ impl Gateway {
         let _ = self.shared.events(usize::MAX).push(event);
     }
 
-    /// Waits until a signal has ended the gateway, and ends what is left in order: workers, children, then the audit trail, so that
-    /// nothing that happened goes unrecorded.
+    /// Waits until a signal has ended the gateway, and ends what is left in order: workers, children, the store, then the audit
+    /// trail, so that nothing that happened goes unrecorded.
     #[must_use]
     pub fn wait(self) -> Ended {
-        let Self { shared, control, audit, children, workers, .. } = self;
+        let Self { shared, control, audit, store, children, workers, .. } = self;
         let ended = control.wait();
         shared.lifecycle.advance(Phase::Stopped);
         let mut faults = Vec::new();
@@ -318,6 +327,7 @@ impl Gateway {
                 faults.push("the stdio servers' thread panicked".to_owned());
             }
         }
+        store.stop();
         let _ = shared.events(usize::MAX).push(Event::new(EventKind::ServerShutdown, crate::worker::epoch_ms()));
         if let Err(unwritten) = audit.stop() {
             faults.push(unwritten.to_string());

@@ -60,11 +60,12 @@ pub fn ready_answer(lifecycle: &Lifecycle) -> (u16, &'static str) {
     }
 }
 
-/// Serving, every upstream reachable and its breaker closed, and the audit log writable.
+/// Serving, every upstream reachable and its breaker closed, and the audit log and the database writable.
 fn is_healthy(lifecycle: &Lifecycle) -> bool {
     use super::lifecycle::{BreakerState, Phase};
     lifecycle.phase() == Phase::Ready
         && lifecycle.audit_healthy()
+        && lifecycle.store_healthy()
         && lifecycle.upstreams().iter().all(|u| u.is_reachable() && u.breaker() == BreakerState::Closed)
 }
 

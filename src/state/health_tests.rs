@@ -36,13 +36,16 @@ fn the_body_is_the_contracts() {
 #[test]
 fn what_makes_it_degraded() {
     type Fault = fn(&Lifecycle);
-    let faults: [(&str, Fault); 4] = [
+    let faults: [(&str, Fault); 5] = [
         ("a breaker is open", |l| l.upstreams()[0].set_breaker(BreakerState::Open)),
         ("an upstream is unreachable", |l| {
             l.upstreams()[1].set_reachable(false);
         }),
         ("the audit log cannot be written", |l| {
             l.set_audit_healthy(false);
+        }),
+        ("the database cannot be written", |l| {
+            l.set_store_healthy(false);
         }),
         ("draining", |l| {
             l.advance(Phase::Draining);

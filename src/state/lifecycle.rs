@@ -139,6 +139,7 @@ struct Padded(AtomicUsize);
 pub struct Lifecycle {
     phase: AtomicU8,
     audit_healthy: AtomicBool,
+    store_healthy: AtomicBool,
     in_flight: Box<[Padded]>,
     doors: Arc<DoorCounts>,
     upstreams: Box<[Arc<UpstreamState>]>,
@@ -151,6 +152,7 @@ impl Lifecycle {
         Self {
             phase: AtomicU8::new(Phase::Starting as u8),
             audit_healthy: AtomicBool::new(true),
+            store_healthy: AtomicBool::new(true),
             in_flight: (0..workers.max(1)).map(|_| Padded::default()).collect(),
             doors: Arc::default(),
             upstreams: upstreams.into_boxed_slice(),
@@ -177,6 +179,17 @@ impl Lifecycle {
     /// Set by the audit writer. Returns whether it changed.
     pub fn set_audit_healthy(&self, healthy: bool) -> bool {
         self.audit_healthy.swap(healthy, Ordering::AcqRel) != healthy
+    }
+
+    /// Whether the database can be written.
+    #[must_use]
+    pub fn store_healthy(&self) -> bool {
+        self.store_healthy.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the database can be written. Returns whether that changed.
+    pub fn set_store_healthy(&self, healthy: bool) -> bool {
+        self.store_healthy.swap(healthy, Ordering::AcqRel) != healthy
     }
 
     /// The upstreams, in the settings' order.

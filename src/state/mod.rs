@@ -8,6 +8,7 @@ pub mod admission;
 mod bell;
 pub mod call_limit;
 pub mod connections;
+pub mod credentials;
 pub mod doors;
 pub mod events;
 pub mod health;

@@ -1,0 +1,247 @@
+//! Which tokens are valid, as workers see it: an immutable view that the control plane replaces whole.
+//!
+//! A token is looked up by its SHA-256. There are 256 shards, chosen by the hash's first byte, so that a change of one token copies a 256th of
+//! the table and shares the rest with the view before. A worker takes the newest view at its pulse; so a token that was revoked is refused
+//! everywhere within two pulses. What a worker writes is one number a token: when it was last shown.
+//!
+//! What this does not do: know what was ever issued. That is the store's.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrayvec::ArrayString;
+
+const SHARDS: usize = 256;
+/// Characters of a [`TokenId`].
+const ID_LEN: usize = 20;
+/// How exact the time of the last use is: one store a token and second, however many workers see it.
+const USE_GRAIN_MS: u64 = 1_000;
+
+/// A token's name, which is no secret: 48 bits of time and 32 random ones, in hexadecimal. Names of later tokens sort later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TokenId(ArrayString<ID_LEN>);
+
+impl TokenId {
+    /// A new one. `now_ms` is in milliseconds since the Unix epoch.
+    #[must_use]
+    pub fn new(now_ms: u64, random: [u8; 4]) -> Self {
+        let mut text = ArrayString::new();
+        let time = now_ms & 0xffff_ffff_ffff;
+        // It fits: 12 digits and 8.
+        let _ = fmt::write(&mut text, format_args!("{time:012x}{:08x}", u32::from_be_bytes(random)));
+        Self(text)
+    }
+
+    /// Its characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The text is no [`TokenId`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token's id is 20 hexadecimal digits")]
+pub struct NotAnId;
+
+impl FromStr for TokenId {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        let id = ArrayString::from(text).map_err(|_| NotAnId)?;
+        if id.len() == ID_LEN && id.bytes().all(is_digit) { Ok(Self(id)) } else { Err(NotAnId) }
+    }
+}
+
+/// What a connection was opened with, in the table of connections: tells credentials apart, and nothing of what they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credential(u64);
+
+impl Credential {
+    /// None that could be revoked: a door's shared token, or no token at all.
+    pub const NONE: Self = Self(0);
+
+    /// Of a token, or of anything else that is named by a SHA-256.
+    #[must_use]
+    pub fn of(sha256: &[u8; 32]) -> Self {
+        let mut first = [0; 8];
+        first.copy_from_slice(sha256.split_at(8).0);
+        Self(u64::from_be_bytes(first).max(1))
+    }
+
+    /// The number that it is; 0 for none.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// From [`Credential::bits`].
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+/// A token that may be valid.
+#[derive(Debug)]
+pub struct TokenEntry {
+    /// Its name.
+    pub id: TokenId,
+    /// The agent it speaks for.
+    pub agent: Arc<str>,
+    /// From then on it is not valid, milliseconds since the Unix epoch; `u64::MAX`: for ever.
+    pub valid_until_ms: u64,
+    last_used_ms: AtomicU64,
+    /// What of it is known to the store.
+    stored_used_ms: AtomicU64,
+}
+
+impl TokenEntry {
+    /// A token that was last used at `last_used_ms`, 0 for never; the store knows that.
+    #[must_use]
+    pub fn new(id: TokenId, agent: Arc<str>, valid_until_ms: u64, last_used_ms: u64) -> Self {
+        let (last_used_ms, stored_used_ms) = (AtomicU64::new(last_used_ms), AtomicU64::new(last_used_ms));
+        Self { id, agent, valid_until_ms, last_used_ms, stored_used_ms }
+    }
+
+    /// The same token with another end.
+    #[must_use]
+    pub fn ending_at(&self, valid_until_ms: u64) -> Self {
+        let copy = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Relaxed));
+        Self {
+            id: self.id,
+            agent: Arc::clone(&self.agent),
+            valid_until_ms,
+            last_used_ms: copy(&self.last_used_ms),
+            stored_used_ms: copy(&self.stored_used_ms),
+        }
+    }
+
+    /// Whether it is valid at `now_ms`.
+    #[must_use]
+    pub fn is_valid(&self, now_ms: u64) -> bool {
+        now_ms < self.valid_until_ms
+    }
+
+    /// When it was last shown, to the second; 0 for never.
+    #[must_use]
+    pub fn last_used_ms(&self) -> u64 {
+        self.last_used_ms.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it was shown.
+    pub fn note_use(&self, now_ms: u64) {
+        if now_ms.saturating_sub(self.last_used_ms()) >= USE_GRAIN_MS {
+            self.last_used_ms.store(now_ms, Ordering::Relaxed);
+        }
+    }
+
+    /// When it was last shown, if the store does not know that yet.
+    #[must_use]
+    pub fn unstored_use(&self) -> Option<u64> {
+        let used = self.last_used_ms();
+        (used > self.stored_used_ms.load(Ordering::Relaxed)).then_some(used)
+    }
+
+    /// Notes what the store knows now.
+    pub fn note_stored(&self, used_ms: u64) {
+        self.stored_used_ms.fetch_max(used_ms, Ordering::Relaxed);
+    }
+}
+
+type Shard = HashMap<[u8; 32], Arc<TokenEntry>>;
+
+/// All tokens that are valid, or will not be for much longer.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    shards: Box<[Arc<Shard>]>,
+    len: usize,
+}
+
+impl Default for Credentials {
+    fn default() -> Self {
+        Self { shards: (0..SHARDS).map(|_| Arc::default()).collect(), len: 0 }
+    }
+}
+
+impl FromIterator<([u8; 32], TokenEntry)> for Credentials {
+    fn from_iter<I: IntoIterator<Item = ([u8; 32], TokenEntry)>>(tokens: I) -> Self {
+        let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new()).collect();
+        for (sha256, entry) in tokens {
+            if let Some(shard) = shards.get_mut(usize::from(sha256[0])) {
+                shard.insert(sha256, Arc::new(entry));
+            }
+        }
+        let len = shards.iter().map(HashMap::len).sum();
+        Self { shards: shards.into_iter().map(Arc::new).collect(), len }
+    }
+}
+
+impl Credentials {
+    /// The token of this hash, if it is valid at `now_ms`.
+    #[must_use]
+    pub fn token(&self, sha256: &[u8; 32], now_ms: u64) -> Option<&Arc<TokenEntry>> {
+        self.shard(sha256)?.get(sha256).filter(|entry| entry.is_valid(now_ms))
+    }
+
+    /// A view with this token as well, or in place of the one with its hash.
+    #[must_use]
+    pub fn with(&self, sha256: [u8; 32], entry: TokenEntry) -> Self {
+        self.changed(&sha256, |shard| {
+            shard.insert(sha256, Arc::new(entry));
+        })
+    }
+
+    /// A view without this token.
+    #[must_use]
+    pub fn without(&self, sha256: &[u8; 32]) -> Self {
+        self.changed(sha256, |shard| {
+            shard.remove(sha256);
+        })
+    }
+
+    /// All of them, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8; 32], &Arc<TokenEntry>)> {
+        self.shards.iter().flat_map(|shard| shard.iter())
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn shard(&self, sha256: &[u8; 32]) -> Option<&Arc<Shard>> {
+        self.shards.get(usize::from(sha256[0]))
+    }
+
+    fn changed(&self, sha256: &[u8; 32], change: impl FnOnce(&mut Shard)) -> Self {
+        let mut next = self.clone();
+        if let Some(shard) = next.shards.get_mut(usize::from(sha256[0])) {
+            let before = shard.len();
+            change(Arc::make_mut(shard));
+            next.len = next.len.saturating_sub(before).saturating_add(shard.len());
+        }
+        next
+    }
+}
+
+#[cfg(test)]
+#[path = "credentials_tests.rs"]
+mod tests;

@@ -1,0 +1,23 @@
+//! The schema, as the steps that lead to it.
+//!
+//! Step N takes a database from `user_version` N to N + 1, in one transaction ([`super::open`]). A step that was released is never changed;
+//! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
+
+/// In the order in which they are taken. New ones go to the end.
+pub(super) const STEPS: &[&str] = &[TOKENS];
+
+/// Tokens of agents. What is shown once is not here, only its SHA-256.
+const TOKENS: &str = "
+    CREATE TABLE tokens (
+        id           TEXT PRIMARY KEY CHECK (length(id) = 20),
+        sha256       BLOB NOT NULL CHECK (length(sha256) = 32),
+        agent        TEXT NOT NULL CHECK (length(agent) BETWEEN 1 AND 128),
+        label        TEXT NOT NULL,
+        issued_ms    INTEGER NOT NULL,
+        expires_ms   INTEGER,
+        revoked_ms   INTEGER,
+        last_used_ms INTEGER,
+        replaced_by  TEXT
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX tokens_by_agent ON tokens (agent, id);
+";
