@@ -12,9 +12,9 @@ use arc_swap::ArcSwap;
 
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
-use crate::guard::Authenticator;
 use crate::guard::hosts::Hosts;
 use crate::guard::proxies::TrustedProxies;
+use crate::guard::{Authenticator, Permissions};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
 use crate::state::connections::ConnectionTable;
@@ -66,6 +66,8 @@ pub(crate) struct Snapshot {
     pub(crate) authenticator: Authenticator,
     /// Of the TCP door.
     pub(crate) tcp_authenticator: Authenticator,
+    /// Which tools each principal may list and call.
+    pub(crate) permissions: Permissions,
     pub(crate) hosts: Hosts,
     pub(crate) proxies: TrustedProxies,
     /// TLS of each upstream that has it.
@@ -95,6 +97,7 @@ impl Snapshot {
         Self {
             authenticator: Authenticator::new(&settings.auth, &settings.policy.agents),
             tcp_authenticator: Authenticator::for_tcp(&settings.auth, &settings.policy.agents),
+            permissions: Permissions::new(&settings.policy),
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
             tls,

@@ -130,7 +130,11 @@ pub(crate) fn decide(
         Target::One(index) => index,
         Target::Here => return Ok(Decision::Empty),
         Target::Many(fan) => {
-            return Ok(Decision::Fan(fan, Spread::new(&worker.upstreams, message, asking.session)));
+            let mut spread = Spread::new(&worker.upstreams, message, asking.session);
+            if fan == Fan::List(ListKind::Tools) {
+                spread.access = worker.access(asking.principal);
+            }
+            return Ok(Decision::Fan(fan, spread));
         }
     };
     let Some(upstream) = worker.upstreams.get(index) else {
@@ -140,6 +144,12 @@ pub(crate) fn decide(
     // Policy and schemas know the upstream's own name, however the client spelled it.
     let renamed = edits.renamed().map(str::to_owned);
     let own_name = renamed.as_deref().unwrap_or(asking.name);
+    if envelope.method == Method::ToolsCall
+        && let Some(access) = worker.access(asking.principal)
+        && !access.allows(&upstream.name, own_name)
+    {
+        return Err(Refused::Denied(Denial::ToolNotPermitted));
+    }
     if let AgentArgument::Insert(own) = agent
         && worker.snapshot().settings.policy.injects_agent_id(&upstream.name, own_name)
     {

@@ -13,7 +13,7 @@ use crate::bounds;
 use crate::rpc::list::ListKind;
 use crate::rpc::{Era, Kind};
 use crate::state::events::Outcome;
-use crate::upstream::merge::{self, Listing};
+use crate::upstream::merge::{self, Listing, Wanted};
 use crate::upstream::route::Fan;
 use crate::worker::Worker;
 
@@ -79,7 +79,8 @@ pub(crate) fn listen(worker: &Rc<Worker>, spread: &Spread) -> mpsc::Receiver<Pie
     let (sender, receiver) = mpsc::channel(bounds::STREAM_QUEUE);
     for (index, session) in &spread.parts {
         if let Ok(outgoing) = spread.inner.compose(worker, *index, session.as_deref(), &spread.inner.raw) {
-            pump::pump(worker, *index, outgoing, sender.clone());
+            // Nothing is listed over these.
+            pump::pump(worker, (*index, None), outgoing, sender.clone());
         }
     }
     receiver
@@ -91,6 +92,7 @@ pub(crate) async fn look_again(worker: &Rc<Worker>, era: Era, kind: ListKind, sp
 }
 
 async fn merged_list(worker: &Rc<Worker>, era: Era, kind: ListKind, spread: Spread) -> FanAnswer {
+    let access = spread.access.clone();
     let answers = spread.ask_all(worker, What::Pages(kind)).await;
     if session_lost(era, &answers) {
         return SESSION_LOST;
@@ -106,7 +108,8 @@ async fn merged_list(worker: &Rc<Worker>, era: Era, kind: ListKind, spread: Spre
         })
         .collect();
     let mut scratch = worker.scratch.borrow_mut();
-    FanAnswer::Result(merge::merge_lists(&worker.upstreams, &mut scratch.parser, kind, &listings, era))
+    let wanted = Wanted { kind, era, access: access.as_deref() };
+    FanAnswer::Result(merge::merge_lists(&worker.upstreams, &mut scratch.parser, &wanted, &listings))
 }
 
 /// The results among the answers, with their upstreams.

@@ -13,6 +13,7 @@ mod peer;
 mod proxied;
 mod pump;
 pub(crate) mod session;
+mod shown;
 mod spread;
 pub(crate) mod sse;
 mod tcp;

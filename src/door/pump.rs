@@ -5,9 +5,12 @@
 
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::shown;
+use crate::guard::Access;
 use crate::rpc::{Envelope, Kind, Method, Parser, splice};
 use crate::upstream::brokered::{ChildCall, ChildMessage};
 use crate::upstream::http::{HttpUpstream, Limits, body_decoder};
@@ -35,18 +38,21 @@ pub(crate) struct EventPiece {
     ends: bool,
 }
 
+/// An upstream by its number, and the tools that the client may be shown of it; `None`: all.
+pub(crate) type Source = (usize, Option<Arc<Access>>);
+
 /// Starts reading one upstream's stream.
-pub(crate) fn pump(worker: &Rc<Worker>, index: usize, outgoing: Outgoing, sender: mpsc::Sender<Piece>) {
+pub(crate) fn pump(worker: &Rc<Worker>, source: Source, outgoing: Outgoing, sender: mpsc::Sender<Piece>) {
     let worker = worker.clone();
     monoio::spawn(async move {
-        let Some(upstream) = worker.upstreams.get(index) else { return };
+        let Some(upstream) = worker.upstreams.get(source.0) else { return };
         match (&upstream.kind, outgoing) {
             (UpstreamKind::Http(http), Outgoing::Http(bytes)) => {
                 let http = Rc::clone(http);
-                pump_http(&worker, index, &http, bytes, &sender).await;
+                pump_http(&worker, &source, &http, bytes, &sender).await;
             }
             (UpstreamKind::Child(child), Outgoing::Child(call)) => {
-                pump_child(&worker, index, *child, call, &sender).await;
+                pump_child(&worker, &source, *child, call, &sender).await;
             }
             _ => {}
         }
@@ -55,7 +61,7 @@ pub(crate) fn pump(worker: &Rc<Worker>, index: usize, outgoing: Outgoing, sender
 
 async fn pump_http(
     worker: &Rc<Worker>,
-    index: usize,
+    source: &Source,
     http: &HttpUpstream,
     bytes: Vec<u8>,
     sender: &mpsc::Sender<Piece>,
@@ -89,8 +95,9 @@ async fn pump_http(
         loop {
             let Ok(next) = splitter.next_event(&decoded) else { return };
             let Some(span) = next else { break };
-            let piece = piece(worker, index, span.of(&decoded));
+            let piece = piece(worker, source, span.of(&decoded));
             decoded.drain(..span.end as usize);
+            let Some(piece) = piece else { continue };
             if sender.send(piece).await.is_err() {
                 return;
             }
@@ -105,7 +112,7 @@ async fn pump_http(
     }
 }
 
-async fn pump_child(worker: &Rc<Worker>, index: usize, child: usize, call: ChildCall, sender: &mpsc::Sender<Piece>) {
+async fn pump_child(worker: &Rc<Worker>, source: &Source, child: usize, call: ChildCall, sender: &mpsc::Sender<Piece>) {
     let Some(children) = &worker.shared.children else { return };
     let Ok(mut handle) = children.call(child, call) else { return };
     loop {
@@ -113,7 +120,8 @@ async fn pump_child(worker: &Rc<Worker>, index: usize, child: usize, call: Child
             Some(Some(ChildMessage::Message { bytes, .. })) => {
                 let mut event = [&b"event: message\ndata: "[..], &bytes, b"\n\n"].concat();
                 event.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
-                if sender.send(piece(worker, index, &event)).await.is_err() {
+                let Some(piece) = piece(worker, source, &event) else { continue };
+                if sender.send(piece).await.is_err() {
                     return;
                 }
             }
@@ -127,15 +135,25 @@ async fn pump_child(worker: &Rc<Worker>, index: usize, child: usize, call: Child
     }
 }
 
-fn piece(worker: &Worker, index: usize, event: &[u8]) -> Piece {
+/// An event on its way; `None` for one of which nobody knows what the client may be shown.
+fn piece(worker: &Worker, (index, access): &Source, event: &[u8]) -> Option<Piece> {
+    let index = *index;
     let mut scratch = worker.scratch.borrow_mut();
+    let shown = match access {
+        Some(access) => {
+            let upstream = worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
+            shown::event(&mut scratch.parser, access, upstream, event).ok()?
+        }
+        None => None,
+    };
+    let event = shown.as_deref().unwrap_or(event);
     let mut bytes = Vec::with_capacity(event.len() + 32);
     let seen = rewrite_event(&mut scratch.parser, index, event, &mut bytes);
-    Piece::Event(EventPiece {
+    Some(Piece::Event(EventPiece {
         bytes,
         acknowledges: seen == Some((Kind::Notification, Method::NotificationsSubscriptionsAcknowledged)),
         ends: matches!(seen, Some((Kind::Response | Kind::ErrorResponse, _))),
-    })
+    }))
 }
 
 /// Copies an event of one of several upstreams: the id of a request gets its upstream's number, so does the id that a cancellation names, and so

@@ -1,11 +1,13 @@
 //! A message laid out for several upstreams, and the asking of them: at the same time, each within its own time.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
 use crate::bounds;
 use crate::door::session::Session;
+use crate::guard::Access;
 use crate::rpc::list::{self, ListKind};
 use crate::rpc::{Era, Kind, Span};
 use crate::upstream::ask::{Asked, ask};
@@ -22,6 +24,8 @@ pub(crate) struct Spread {
     pub(crate) inner: Rc<SpreadInner>,
     /// The upstreams it goes to, each with its part of the session.
     pub(crate) parts: Vec<(usize, Option<Vec<u8>>)>,
+    /// The tools that whoever asks for their list may be shown; `None`: all.
+    pub(crate) access: Option<Arc<Access>>,
 }
 
 /// The message itself.
@@ -61,7 +65,7 @@ impl Spread {
             meta: message.envelope.meta,
             id: message.envelope.id.map_or(Span::default(), |id| id.span),
         };
-        Self { inner: Rc::new(inner), parts }
+        Self { inner: Rc::new(inner), parts, access: None }
     }
 
     /// Asks all at the same time; the answers come back in the settings' order.

@@ -33,6 +33,8 @@ pub enum Denial {
     },
     /// `agentId` is there, but not as a string, or in another spelling.
     AmbiguousAgent,
+    /// The tool is not one of those that the policy lets its caller use.
+    ToolNotPermitted,
     /// The audit trail cannot be written, and the profile does not allow unrecorded calls.
     AuditUnavailable,
 }
@@ -44,6 +46,8 @@ pub enum Tell {
     Http(u16),
     /// A tool result (or, by `DENIAL_STYLE`, a JSON-RPC error), so that the model can read why.
     Call,
+    /// The error that answers a call of what does not exist: to its caller, it does not. JSON-RPC code -32602.
+    Unknown,
     /// A JSON-RPC error under an HTTP status.
     Rpc {
         /// The HTTP status.
@@ -62,6 +66,7 @@ impl Denial {
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken => Tell::Http(401),
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
+            Self::ToolNotPermitted => Tell::Unknown,
             Self::AuditUnavailable => Tell::Rpc { status: 503, code: -32603 },
         }
     }
@@ -84,7 +89,18 @@ impl Denial {
                 format!("Token for agent \"{own}\" cannot access another agent").into()
             }
             Self::AmbiguousAgent => "Invalid input for \"agentId\": must be one string".into(),
+            // What the gateway says of a tool that no upstream has.
+            Self::ToolNotPermitted => "Unknown tool".into(),
             Self::AuditUnavailable => "Service unavailable - calls cannot be recorded".into(),
+        }
+    }
+
+    /// The sentence that the audit trail has of it, which may say more than the client's.
+    #[must_use]
+    pub fn recorded(&self) -> std::borrow::Cow<'static, str> {
+        match self {
+            Self::ToolNotPermitted => "The policy does not let this caller use this tool".into(),
+            _ => self.text(),
         }
     }
 
@@ -99,6 +115,7 @@ impl Denial {
             Self::OriginNotAllowed => "origin",
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken => "authentication",
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => "agent-binding",
+            Self::ToolNotPermitted => "tool-permission",
             Self::AuditUnavailable => "audit",
         }
     }
@@ -122,6 +139,8 @@ impl Denial {
                 EventKind::InvalidAuth
             }
             Self::AmbiguousAgent => EventKind::InvalidInput,
+            // Not a failed authentication: who calls is known, and guesses of tools must not count towards a lockout.
+            Self::ToolNotPermitted => EventKind::ComplianceBlocked,
             Self::AuditUnavailable => EventKind::Alert,
         }
     }

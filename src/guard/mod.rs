@@ -5,15 +5,17 @@
 //! answer, the audit event and the metric's label ([`denial`]). What cannot be decided is denied.
 //!
 //! Before a request's body is read: [`proxies`] (who the client is), [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`] and [`jwt`]. On every message:
-//! [`identity`].
+//! [`identity`], [`permission`].
 
 pub mod authenticate;
 pub mod denial;
 pub mod hosts;
 pub mod identity;
 pub mod jwt;
+pub mod permission;
 pub mod proxies;
 
 pub use authenticate::{Authenticator, Principal};
 pub use denial::Denial;
+pub use permission::{Access, Permissions};
 pub use proxies::TrustedProxies;

@@ -4,6 +4,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used)]
 
 use super::envelope::Envelope;
+use super::lookalike::is_lookalike;
 use super::method::Method;
 use super::scan;
 use super::text::Text;
@@ -54,6 +55,8 @@ pub struct Item {
     pub span: Span,
     /// Its name or uri.
     pub key: Text,
+    /// A key stands there that some parsers take for that of the name or uri.
+    pub is_ambiguous: bool,
     /// A tool's `inputSchema`.
     pub input_schema: Option<Span>,
 }
@@ -97,15 +100,18 @@ pub fn split(envelope: &Envelope, raw: &[u8], kind: ListKind, out: &mut Vec<Item
     for span in scan::elements(raw, page.items) {
         let mut name = None;
         let mut input_schema = None;
+        let mut is_ambiguous = false;
         for (member, value) in scan::members(raw, span) {
             if member.equals(raw, key.as_bytes()) {
                 name = scan::text(raw, value);
             } else if kind == ListKind::Tools && member.equals(raw, b"inputSchema") {
                 input_schema = Some(value);
+            } else {
+                is_ambiguous |= is_lookalike(&member.decode(raw), key);
             }
         }
         if let Some(key) = name {
-            out.push(Item { span, key, input_schema });
+            out.push(Item { span, key, is_ambiguous, input_schema });
         }
     }
     Some(page)

@@ -2,11 +2,13 @@
 //!
 //! The gateway decides from the parsed body and forwards the received bytes (ARCHITECTURE.md, invariant 4), so everything
 //! here speaks of [`Span`]s into the received buffer. [`Parser`] checks a message and finds its parts, [`era`] compares the
-//! mirrored headers with it, [`splice`] and [`reply`] write, [`list`] takes lists of tools, prompts and resources apart.
+//! mirrored headers with it, [`splice`] and [`reply`] write, [`list`] takes lists of tools, prompts and resources apart,
+//! [`cut`] leaves some of a list's tools.
 //!
 //! Sans-IO: no runtime, no clock, no sockets; nothing allocates once its buffers have grown to the traffic.
 
 pub mod bounds;
+pub mod cut;
 pub mod envelope;
 pub mod era;
 pub mod glance;

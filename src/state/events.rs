@@ -117,7 +117,7 @@ event_kinds! {
     InvalidInput = "invalid_input", Medium;
     /// The content filter refused a message.
     ContentBlocked = "content_blocked", Medium;
-    /// A compliance rule refused a message.
+    /// A rule of compliance, or of who may do what, refused a message.
     ComplianceBlocked = "compliance_blocked", Medium;
     /// A spend was settled.
     SpendRecorded = "spend_recorded", Info;

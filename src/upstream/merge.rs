@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Upstreams;
 use super::outgoing::Edits;
+use crate::guard::Access;
 use crate::rpc::list::{self, Item, ListKind};
 use crate::rpc::{Envelope, Era, Kind, Parser, reply};
 
@@ -14,6 +15,14 @@ use crate::rpc::{Envelope, Era, Kind, Parser, reply};
 pub(crate) struct Listing {
     pub(crate) upstream: usize,
     pub(crate) pages: Vec<Vec<u8>>,
+}
+
+/// The list that is asked for.
+pub(crate) struct Wanted<'a> {
+    pub(crate) kind: ListKind,
+    pub(crate) era: Era,
+    /// The tools that whoever asks may be shown; `None`: all.
+    pub(crate) access: Option<&'a Access>,
 }
 
 /// A member of a list on its way into the merged one.
@@ -38,10 +47,11 @@ pub(crate) fn list_key(kind: ListKind) -> &'static str {
 pub(crate) fn merge_lists(
     upstreams: &Upstreams,
     parser: &mut Parser,
-    kind: ListKind,
+    wanted: &Wanted<'_>,
     listings: &[Listing],
-    era: Era,
 ) -> Vec<u8> {
+    let kind = wanted.kind;
+    let access = wanted.access.filter(|_| kind == ListKind::Tools);
     let mut members = Vec::new();
     let mut hints = CacheHints::default();
     for listing in listings {
@@ -75,7 +85,11 @@ pub(crate) fn merge_lists(
     let mut first = true;
     for listing in listings {
         let shown = upstreams.directory.shown(kind, listing.upstream);
+        let upstream = names.get(listing.upstream).map_or("", String::as_str);
         for member in members.iter().filter(|member| member.upstream == listing.upstream) {
+            if access.is_some_and(|access| member.item.is_ambiguous || !access.allows(upstream, &member.own)) {
+                continue;
+            }
             // What is not shown is another upstream's: a resource that was listed before.
             let shown = match shown.get(member.own.as_str()) {
                 Some(shown) => shown.as_ref(),
@@ -89,7 +103,8 @@ pub(crate) fn merge_lists(
         }
     }
     result.push(b']');
-    if era == Era::Modern {
+    if wanted.era == Era::Modern {
+        hints.private |= access.is_some();
         hints.put(&mut result, listings.len() == names.len());
         put_modern(&mut result);
     }

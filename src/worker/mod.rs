@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::gateway::{Shared, Snapshot};
+use crate::guard::{Access, Principal};
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc;
 use crate::state::events::{Event, EventKind, EventQueue};
@@ -149,6 +150,11 @@ impl Worker {
     /// The settings and policy in force, as of the last tick.
     pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.borrow().clone()
+    }
+
+    /// The tools that a principal may list and call; `None`: all. Costs who is restricted in nothing one look.
+    pub(crate) fn access(&self, principal: &Principal) -> Option<Arc<Access>> {
+        self.snapshot.borrow().permissions.of(principal).cloned()
     }
 
     /// Nanoseconds since the worker started. One clock read.

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use ringwall::settings::{
-    CommandLine, Inputs, Price, Settings, SocketTransport, Source, ToolKind, UpstreamTarget, ValueClass,
+    CommandLine, Inputs, Price, Settings, SocketTransport, Source, ToolAccess, ToolKind, ToolPattern, UpstreamTarget,
+    ValueClass,
 };
 
 fn policy(text: &str) -> Inputs {
@@ -24,7 +25,12 @@ fn a_policy_is_read_whole() {
     let UpstreamTarget::Stdio(stdio) = &policy.upstreams[1].target else { panic!("no command") };
     assert_eq!((stdio.command[0].as_str(), stdio.max_instances), ("npx", 4));
     assert_eq!(policy.agents[0].tier.as_deref(), Some("gold"));
-    assert_eq!(policy.tiers["gold"].spend_per_day_microusd, Some(50_000_000));
+    let (agent, gold) = (&policy.agents[0].access, &policy.tiers["gold"].access);
+    let everything = ToolPattern { upstream: Some("everything".into()), tool: "*".into() };
+    assert_eq!(agent.tools.as_ref().unwrap()[2], everything);
+    assert_eq!((agent.deny_tools.len(), &gold.tools, gold.deny_tools[0].tool.as_str()), (0, &None, "*_delete"));
+    assert_eq!((&policy.principals.door, &policy.principals.agent), (gold, &ToolAccess::default()));
+    assert_eq!(policy.tiers["gold"].limits.spend_per_day_microusd, Some(50_000_000));
     let tool = policy.tool("crm", "send_sms").unwrap();
     assert_eq!((tool.kind, tool.price), (Some(ToolKind::Message), Some(Price::PerSegment { microusd: 7900 })));
     assert_eq!(tool.arguments["to"], ValueClass::Phone);
@@ -46,6 +52,19 @@ fn a_policy_s_faults_name_their_place() {
             "upstream.a.max_inflight",
             "did you mean max_in_flight?",
         ),
+        ("tools that are no list", "[tier.a]\ntools = \"x\"\n", "tier.a.tools", "is not accepted"),
+        ("a tool of no name", "[principal.door]\ntools = [\"\"]\n", "principal.door.tools", "entry"),
+        ("a number for a tool", "[tier.a]\ndeny_tools = [7]\n", "tier.a.deny_tools", "entry"),
+        ("a tool of no upstream", "[tier.a]\ntools = [{ tool = \"x\" }]\n", "tier.a.tools", "entry"),
+        ("an unknown upstream's", "[tier.a]\ntools = [{ upstream = \"x\" }]\n", "tier.a.tools", "no such upstream"),
+        (
+            "too much of a tool",
+            "[upstream.a]\nurl = \"http://a/\"\n[tier.a]\ntools = [{ upstream = \"a\", tols = \"x\" }]\n",
+            "tier.a.tools.tols",
+            "no such key",
+        ),
+        ("an unknown principal", "[principal.dor]\ntools = []\n", "principal.dor", "did you mean door?"),
+        ("another key of one", "[principal.door]\ndeny = []\n", "principal.door.deny", "no such key"),
         ("a scheme of others", "[upstream.a]\nurl = \"udp://a:1\"\n", "upstream.a.url", "scheme that is not known"),
         ("another name of tls", "[upstream.a]\nurl = \"tcps://a:1\"\n", "upstream.a.url", "tls://"),
         ("lines without port", "[upstream.a]\nurl = \"tcp://a\"\n", "upstream.a.url", "has no port"),

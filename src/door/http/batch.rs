@@ -97,8 +97,16 @@ impl Connection {
                         return self.take_answer_body();
                     }
                 };
+                let shown = match self.access_for(&call) {
+                    Some(access) => self.shown_message(&access, index, &asked.response),
+                    None => Ok(None),
+                };
+                let Ok(shown) = shown else {
+                    let _ = self.answer_failure(&mut call, Failure::Unclear);
+                    return self.take_answer_body();
+                };
                 self.finish(&mut call, outcome, 200);
-                Some(asked.response)
+                Some(shown.unwrap_or(asked.response))
             }
             Ok(_) => None,
             Err(failure) => {

@@ -8,6 +8,7 @@ use super::answer::{self, Fields};
 use super::plan::Call;
 use super::{Connection, Flow};
 use crate::bounds;
+use crate::rpc::cut::Unclear;
 use crate::rpc::{Kind, Method};
 use crate::state::events::Outcome;
 use crate::upstream::brokered::{CallHandle, CallKind, ChildCall, ChildMessage, Gone};
@@ -86,6 +87,11 @@ impl Connection {
     }
 
     async fn child_answer(&mut self, call: &mut Call, index: usize, bytes: &[u8]) -> Flow {
+        let shown = match self.access_for(call) {
+            Some(access) => self.shown_message(&access, index, bytes),
+            None => Ok(None),
+        };
+        let Ok(shown) = shown else { return self.fail(call, crate::upstream::http::Failure::Unclear).await };
         let (outcome, status) = {
             let mut scratch = self.worker.scratch.borrow_mut();
             match scratch.parser.parse(bytes) {
@@ -101,7 +107,7 @@ impl Connection {
                 Err(_) => (Outcome::UpstreamError, 200),
             }
         };
-        answer::json(&mut self.output, status, bytes, !call.keep_alive);
+        answer::json(&mut self.output, status, shown.as_deref().unwrap_or(bytes), !call.keep_alive);
         self.worker.metrics.response(status);
         self.finish(call, outcome, status);
         self.flush().await
@@ -176,6 +182,19 @@ impl Connection {
     }
 
     fn put_message(&mut self, call: &Call, index: usize, message: &[u8]) {
+        let shown = match self.access_for(call) {
+            Some(access) => self.shown_message(&access, index, message),
+            None => Ok(None),
+        };
+        let message = match &shown {
+            Ok(None) => message,
+            Ok(Some(shown)) => shown,
+            Err(Unclear) if call.kind == Kind::Request => {
+                let text = format!("Upstream error: {}", crate::upstream::http::Failure::Unclear);
+                return self.error_event(call, &text);
+            }
+            Err(Unclear) => return,
+        };
         // A CR is a blank to JSON and the end of a line to an event stream.
         let mut event = [&b"event: message\ndata: "[..], message, b"\n\n"].concat();
         event.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');

@@ -11,6 +11,9 @@ use super::plan::Call;
 use super::relay::{Passage, ended, gather, hung_up};
 use super::{Connection, Flow};
 use crate::bounds;
+use crate::door::shown;
+use crate::guard::Access;
+use crate::rpc::cut::Unclear;
 use crate::rpc::{Kind, Method};
 use crate::state::events::Outcome;
 use crate::sys::socket::{self, Half};
@@ -50,6 +53,7 @@ impl Connection {
         answer.connection.buf.drain(..answer.body_at);
         passage.raw = 0;
         let mut splitter = Splitter::new(self.worker.limits.get().max_held_bytes);
+        let access = self.access_for(call);
         let mut outcome = None;
         // `buf` holds decoded bytes that no complete event covers yet, up to `end`, then raw ones.
         let mut end = 0;
@@ -57,13 +61,16 @@ impl Connection {
             let gathered = gather(&mut passage, &mut answer.connection.buf, &mut end);
             let split = self.pass_events(
                 call,
-                index,
+                (index, access.as_deref()),
                 &mut splitter,
                 &mut answer.connection.buf,
                 &mut end,
                 &mut passage.raw,
                 &mut outcome,
             );
+            if split == Err(Failure::Unclear) {
+                break self.end_events(call).await;
+            }
             if gathered.is_err() || split.is_err() {
                 outcome = outcome.or(Some(Outcome::UpstreamError));
                 let _ = self.flush().await;
@@ -152,7 +159,7 @@ impl Connection {
     fn pass_events(
         &mut self,
         call: &Call,
-        index: usize,
+        (index, access): (usize, Option<&Access>),
         splitter: &mut Splitter,
         buf: &mut Vec<u8>,
         end: &mut usize,
@@ -168,6 +175,24 @@ impl Connection {
             if matches!(call.method, Method::ToolsCall | Method::ToolsList) {
                 *outcome = self.event_outcome(call, index, event).or(*outcome);
             }
+            taken += span.end as usize;
+            let shown = match access {
+                Some(access) => self.shown_event(access, index, event),
+                None => Ok(None),
+            };
+            let event = match &shown {
+                Ok(None) => event,
+                Ok(Some(shown)) => shown,
+                Err(Unclear) => {
+                    worker.metrics.upstream_errors.inc();
+                    if call.kind != Kind::Request {
+                        continue;
+                    }
+                    *outcome = Some(Outcome::UpstreamError);
+                    self.error_event(call, &format!("Upstream error: {}", Failure::Unclear));
+                    return Err(Failure::Unclear);
+                }
+            };
             if self.worker.upstreams.are_several() {
                 let mut rewritten = Vec::with_capacity(event.len() + 32);
                 let mut scratch = worker.scratch.borrow_mut();
@@ -176,12 +201,17 @@ impl Connection {
             } else {
                 self.put_event(call, event);
             }
-            taken += span.end as usize;
         }
         buf.drain(..taken);
         *end -= taken;
         *raw -= taken;
         Ok(())
+    }
+
+    /// An event as the client is shown it; `None`: as it is.
+    fn shown_event(&self, access: &Access, index: usize, event: &[u8]) -> Result<Option<Vec<u8>>, Unclear> {
+        let upstream = self.worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
+        shown::event(&mut self.worker.scratch.borrow_mut().parser, access, upstream, event)
     }
 
     /// The outcome of a call, where this event carries its response.

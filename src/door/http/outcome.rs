@@ -7,11 +7,13 @@ use crate::door::fan::FanAnswer;
 use crate::guard::Denial;
 use crate::guard::denial::Tell;
 use crate::rpc::era::{EraFault, Header};
+use crate::rpc::list::ListKind;
 use crate::rpc::reply::{self, EchoId, ToolRefusal};
 use crate::rpc::{Era, Kind, Malformed};
 use crate::settings::DenialStyle;
 use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::Door;
+use crate::upstream::route::Unroutable;
 
 impl Connection {
     /// Answers a request of which nothing need be said but that it was understood.
@@ -119,7 +121,7 @@ impl Connection {
         if let EchoId::Raw(id) = call.id(&self.notes) {
             event = event.with_request_id(id);
         }
-        self.record(event.with_details(format_args!("{text}")));
+        self.record(event.with_details(format_args!("{}", denial.recorded())));
         self.count(call, Outcome::Refused, self.worker.now_ns());
         let style = self.worker.snapshot().settings.doors.denial_style;
         match denial.tell() {
@@ -131,6 +133,9 @@ impl Connection {
                 answer::json(&mut self.output, 200, &body, !call.keep_alive);
             }
             Tell::Call => self.answer_rpc(call, 200, -32602, &text),
+            Tell::Unknown => {
+                self.answer_rpc(call, Unroutable::Unlisted(ListKind::Tools).status(call.era), -32602, &text);
+            }
             Tell::Rpc { status, code } => {
                 self.answer_rpc(call, status, i32::try_from(code).unwrap_or(-32603), &text);
             }

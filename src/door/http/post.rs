@@ -154,10 +154,11 @@ impl Connection {
             Failure::Timeout => (504, -32001, Outcome::Timeout),
             Failure::Full => (503, -32001, Outcome::UpstreamError),
             Failure::Unresolved | Failure::Connect => (502, -32001, Outcome::UpstreamError),
-            Failure::Broken | Failure::Bad(_) => (502, -32001, Outcome::UpstreamError),
+            Failure::Broken | Failure::Bad(_) | Failure::Unclear => (502, -32001, Outcome::UpstreamError),
         };
         let text = match failure {
             Failure::Bad(_) => "Upstream error: the answer is not valid HTTP".to_owned(),
+            Failure::Unclear => format!("Upstream error: {failure}"),
             failure if failure.nothing_sent() => format!("Upstream error: {failure}; the call was not made"),
             failure => format!("Upstream error: {failure}; whether the call was carried out is unknown"),
         };

@@ -5,10 +5,14 @@
 //! before, so that what looks into events (and the keep-alive comments) always finds their borders.
 
 use std::pin::pin;
+use std::sync::Arc;
 
 use super::plan::Call;
 use super::{Connection, Flow};
 use crate::bounds;
+use crate::door::shown;
+use crate::guard::{Access, Principal};
+use crate::rpc::cut::Unclear;
 use crate::rpc::{Kind, Method, glance};
 use crate::state::events::Outcome;
 use crate::sys::socket::{self, Look};
@@ -95,6 +99,7 @@ impl Connection {
         let mut passage = Passage { decoder, raw: answer.body_at };
         let start = answer.body_at;
         let mut end = start;
+        let access = self.access_for(call).filter(|_| holds_whole(call));
         let hold =
             if holds_whole(call) { self.worker.limits.get().max_held_bytes } else { bounds::STREAM_BUFFER_BYTES };
         // What fits one buffer is gathered first, so that it leaves with its length, in one write.
@@ -115,16 +120,27 @@ impl Connection {
                 return self.fail_relay(call, failure).await;
             }
         }
+        if !passage.decoder.is_done() && access.is_some() {
+            // What is passed on before its end cannot be cut.
+            return self.fail_relay(call, Failure::Unclear).await;
+        }
         if !passage.decoder.is_done() {
             return self.stream_body(call, http, answer, passage, start..end, status).await;
         }
         let body = answer.connection.buf.get(start..end).unwrap_or_default();
+        let shown = match access {
+            Some(access) => self.shown_body(&access, index, status, body),
+            None => Ok(None),
+        };
+        let Ok(shown) = shown else { return self.fail_relay(call, Failure::Unclear).await };
+        // What is learned from an answer is learned from all of it.
+        let outcome = self.outcome_of(call, index, status, body);
+        let body = shown.as_deref().unwrap_or(body);
         if !matches!(status, 204 | 304) {
             write::field_decimal(&mut self.output, "Content-Length", body.len() as u64);
         }
         write::end_head(&mut self.output);
         self.output.extend_from_slice(body);
-        let outcome = self.outcome_of(call, index, status, body);
         let keep = answer.head.keep_alive && passage.raw == answer.connection.buf.len();
         if keep {
             http.give_back(&self.worker, answer.connection);
@@ -210,6 +226,33 @@ impl Connection {
     async fn fail_relay(&mut self, call: &mut Call, failure: Failure) -> Flow {
         self.output.clear();
         self.fail(call, failure).await
+    }
+
+    /// The tools that the client may be shown in what comes back for `call`; `None`: all, or none will be listed.
+    pub(super) fn access_for(&self, call: &Call) -> Option<Arc<Access>> {
+        if !shown::may_list_tools(call.kind, call.method) {
+            return None;
+        }
+        self.worker.access(self.principal.as_ref().unwrap_or(&Principal::Anonymous))
+    }
+
+    /// A message as the client is shown it; `None`: as it is.
+    pub(super) fn shown_message(
+        &self,
+        access: &Access,
+        index: usize,
+        message: &[u8],
+    ) -> Result<Option<Vec<u8>>, Unclear> {
+        let upstream = self.worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
+        shown::message(&mut self.worker.scratch.borrow_mut().parser, access, upstream, message)
+    }
+
+    /// The body of an answer to `tools/list`. What comes under the status of an error need not be a message.
+    fn shown_body(&self, access: &Access, index: usize, status: u16, body: &[u8]) -> Result<Option<Vec<u8>>, Unclear> {
+        match self.shown_message(access, index, body) {
+            Err(Unclear) if body.is_empty() || !(200..300).contains(&status) => Ok(None),
+            shown => shown,
+        }
     }
 
     /// How a call ended, from the whole body of its answer.

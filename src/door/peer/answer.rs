@@ -102,7 +102,7 @@ impl Peer {
         if let Some(id) = refusing.envelope.id_bytes(refusing.raw) {
             event = event.with_request_id(id);
         }
-        self.record(event.with_details(format_args!("{text}")));
+        self.record(event.with_details(format_args!("{}", denial.recorded())));
         if refusing.envelope.kind == Kind::Request {
             self.worker.metrics.door(self.door).call(Outcome::Refused, 0);
         }
@@ -114,7 +114,7 @@ impl Peer {
                 reply::tool_refusal(&mut answer, refusing.id(), &refusal, refusing.era == Era::Modern);
                 self.say(&answer);
             }
-            Tell::Call => self.say_refusal(refusing, -32602, &text, None),
+            Tell::Call | Tell::Unknown => self.say_refusal(refusing, -32602, &text, None),
             Tell::Rpc { code, .. } => {
                 self.say_refusal(refusing, i32::try_from(code).unwrap_or(-32603), &text, None);
             }

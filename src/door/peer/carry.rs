@@ -12,7 +12,10 @@ use super::answer::{not_made, unknown};
 use super::calls::CallKey;
 use crate::door::fan::{self, FanAnswer};
 use crate::door::pump::{self, Merging, Piece};
+use crate::door::shown;
 use crate::door::spread::Spread;
+use crate::guard::Principal;
+use crate::rpc::cut::Unclear;
 use crate::rpc::reply::{self, EchoId};
 use crate::rpc::{Envelope, Era, Kind, Method, Parser, Revision, scan};
 use crate::state::events::Outcome;
@@ -22,6 +25,9 @@ use crate::upstream::converse::{Broken, Conversed, Taker, converse};
 use crate::upstream::http::Failure;
 use crate::upstream::route::Fan;
 use crate::wire::sse::read_event;
+
+/// What is said of a list of which it cannot be told what its receiver may be shown.
+pub(super) const UNCLEAR: &str = "Upstream error: the upstream's list of tools cannot be read";
 
 /// Carries a message to one upstream.
 pub(super) fn carry(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing) {
@@ -87,12 +93,18 @@ impl Taker for Passing {
             (Kind::Response, Method::Initialize) => self.revision = agreed(&envelope, message),
             _ => {}
         }
+        let Ok(shown) = self.peer.shown(self.index, call.kind, call.method, &envelope, message) else {
+            self.outcome = Some(Outcome::UpstreamError);
+            self.peer.say_error(EchoId::Raw(call.id()), -32001, UNCLEAR, None);
+            return true;
+        };
         self.outcome = Some(match envelope.kind {
             Kind::ErrorResponse => Outcome::RpcError,
             _ if envelope.result_is_error => Outcome::ToolError,
             _ => Outcome::Ok,
         });
         if id.is_some() {
+            let message = shown.as_deref().unwrap_or(message);
             self.peer.put(message.len(), |out| out.extend_from_slice(message));
         } else {
             let error = envelope.error.map_or(&[][..], |span| span.of(message));
@@ -142,6 +154,24 @@ impl Peer {
         self.gone.get() || self.outbox.has_ended()
     }
 
+    /// A response as the client is shown it; `None`: as it is.
+    pub(super) fn shown(
+        &self,
+        index: usize,
+        kind: Kind,
+        method: Method,
+        envelope: &Envelope,
+        message: &[u8],
+    ) -> Result<Option<Vec<u8>>, Unclear> {
+        if !shown::may_list_tools(kind, method) {
+            return Ok(None);
+        }
+        let principal = self.principal.borrow();
+        let access = self.worker.access(principal.as_ref().unwrap_or(&Principal::Anonymous));
+        let upstream = self.worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
+        access.map_or(Ok(None), |access| shown::checked(&access, upstream, envelope, message))
+    }
+
     /// Passes on what a server says by itself: a notification, or a request to the client.
     pub(super) fn pass_own(&self, index: usize, message: &[u8], envelope: &Envelope) {
         if !self.worker.upstreams.are_several() {
@@ -154,9 +184,13 @@ impl Peer {
     }
 
     /// Passes on a response that came on another stream than its call's own, if the call is still in flight.
-    pub(super) fn answer_late(&self, message: &[u8], envelope: &Envelope) {
+    pub(super) fn answer_late(&self, index: usize, message: &[u8], envelope: &Envelope) {
         let Some(key) = envelope.id_bytes(message).and_then(|id| self.calls.borrow().find(id)) else { return };
-        self.say(message);
+        // On a stream of its own, any answer may be a list.
+        match self.shown(index, Kind::Notification, Method::Other, envelope, message) {
+            Ok(shown) => self.say(shown.as_deref().unwrap_or(message)),
+            Err(Unclear) => return self.fail(key, UNCLEAR, Outcome::UpstreamError),
+        }
         let outcome = match envelope.kind {
             Kind::ErrorResponse => Outcome::RpcError,
             _ if envelope.result_is_error => Outcome::ToolError,

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use super::calls::CallKey;
-use super::carry::agreed;
+use super::carry::{UNCLEAR, agreed};
 use super::{Peer, answer};
+use crate::guard::Principal;
+use crate::rpc::cut::{self, Cut, Unclear};
 use crate::rpc::{Envelope, Era, Kind, Method, Span, splice};
 use crate::state::events::Outcome;
 use crate::upstream::link::{Heard, Link, LinkFailure, Links, Owner, Request, Ticket};
@@ -84,6 +86,21 @@ impl Peer {
         self.fail(key, &text, outcome);
     }
 
+    /// What is cut out of a list of tools; `None` where nothing is.
+    fn cuts(&self, key: CallKey, heard: &Heard<'_>) -> Result<Option<Vec<Cut>>, Unclear> {
+        let calls = self.calls.borrow();
+        if calls.get(key).is_none_or(|call| call.method != Method::ToolsList) {
+            return Ok(None);
+        }
+        let principal = self.principal.borrow();
+        let access = self.worker.access(principal.as_ref().unwrap_or(&Principal::Anonymous));
+        let (Some(access), Some((link, _))) = (access, calls.way(key)) else { return Ok(None) };
+        let upstream = self.worker.upstreams.get(link.upstream()).map_or("", |upstream| &upstream.name);
+        let mut cuts = Vec::new();
+        cut::keep_tools(heard.envelope, heard.raw, |tool| access.allows(upstream, tool), &mut cuts)?;
+        Ok(Some(cuts))
+    }
+
     /// Puts a server's message into the outbox, with the client's own ids in place of the link's numbers.
     fn pass_spliced(&self, raw: &[u8], edits: &[(Span, &[u8])]) {
         let growth: i64 = edits.iter().map(|(span, with)| with.len() as i64 - i64::from(span.len())).sum();
@@ -99,6 +116,10 @@ impl Owner for Peer {
     fn answered(&self, ticket: Ticket, heard: &Heard<'_>) {
         let key = CallKey::of(ticket);
         let (envelope, raw) = (heard.envelope, heard.raw);
+        let cuts = self.cuts(key, heard);
+        if cuts.is_err() {
+            return self.fail(key, UNCLEAR, Outcome::UpstreamError);
+        }
         {
             let calls = self.calls.borrow();
             let (Some(call), Some(id)) = (calls.get(key), envelope.id) else { return };
@@ -107,8 +128,17 @@ impl Owner for Peer {
             if let Some(span) = envelope.subscription_id {
                 let _ = edits.try_push((span, call.id()));
             }
-            splice::sort(&mut edits);
-            self.pass_spliced(raw, &edits);
+            match cuts {
+                Ok(Some(mut all)) => {
+                    all.extend(edits);
+                    splice::sort(&mut all);
+                    self.pass_spliced(raw, &all);
+                }
+                _ => {
+                    splice::sort(&mut edits);
+                    self.pass_spliced(raw, &edits);
+                }
+            }
             match (envelope.kind, call.method) {
                 (Kind::Response, Method::ToolsList) => {
                     if let Some((link, _)) = calls.way(key) {

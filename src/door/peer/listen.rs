@@ -105,7 +105,7 @@ impl Taker for Own {
         match envelope.kind {
             Kind::Request | Kind::Notification => self.peer.pass_own(self.index, message, &envelope),
             // The response to a call whose own stream broke (2025-11-25, "Resumability").
-            Kind::Response | Kind::ErrorResponse => self.peer.answer_late(message, &envelope),
+            Kind::Response | Kind::ErrorResponse => self.peer.answer_late(self.index, message, &envelope),
         }
         false
     }

@@ -2,8 +2,9 @@
 
 use toml::Value;
 
+use super::access::access;
 use super::fields::{Fields, Report};
-use super::{Agent, Limits, Price, ToolKind, ToolPolicy, ValueClass};
+use super::{Agent, Limits, Price, Tier, ToolKind, ToolPolicy, ValueClass};
 use crate::settings::secret::sha256;
 use crate::settings::table::hex32;
 
@@ -58,16 +59,17 @@ pub(super) fn agent(id: &str, value: &Value, report: &mut Report) -> Option<Agen
     let enabled = fields.flag("enabled").unwrap_or(true);
     let tier = fields.text("tier", "the name of a [tier.NAME]", "gold", |_| true);
     let limits = limits(&mut fields, report);
+    let access = access(&mut fields, report);
     fields.finish(report);
-    token.map(|token_sha256| Agent { id: id.into(), token_sha256, enabled, tier, limits })
+    token.map(|token_sha256| Agent { id: id.into(), token_sha256, enabled, tier, limits, access })
 }
 
 /// Reads one tier; `None` if it is not a table.
-pub(super) fn tier(name: &str, value: &Value, report: &mut Report) -> Option<Limits> {
+pub(super) fn tier(name: &str, value: &Value, report: &mut Report) -> Option<Tier> {
     let mut fields = Fields::new(format!("tier.{name}"), value, report)?;
-    let limits = limit_keys(&mut fields);
+    let tier = Tier { limits: limit_keys(&mut fields), access: access(&mut fields, report) };
     fields.finish(report);
-    Some(limits)
+    Some(tier)
 }
 
 /// Reads what is known of one tool, or of all that a pattern matches; `None` if it is not a table.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::fields::{Fields, Report};
-use super::{Policy, entries, upstream};
+use super::{Policy, ToolAccess, access, entries, upstream};
 use crate::settings::fault::{Effective, Source, Warning, clip};
 use crate::settings::inputs::Inputs;
 
@@ -54,9 +54,12 @@ pub(crate) fn load_policy(inputs: &Inputs, lookup: &Lookup<'_>, call_timeout: Du
         policy.upstreams.extend(upstream::read(name, value, lookup, call_timeout, &mut report));
     }
     for (name, value) in tiers {
-        if let Some(limits) = entries::tier(name, value, &mut report) {
-            policy.tiers.insert(name.clone(), limits);
+        if let Some(tier) = entries::tier(name, value, &mut report) {
+            policy.tiers.insert(name.clone(), tier);
         }
+    }
+    if let Some(value) = root.raw("principal") {
+        policy.principals = access::principals(value, &mut report);
     }
     for (name, value) in agents {
         policy.agents.extend(entries::agent(name, value, &mut report));
@@ -139,18 +142,31 @@ fn check_references(policy: &Policy, tiers: &[&str], upstreams: &[&str], report:
             report.fault(&path, None, &format!("is the token of agent {other} as well"), "a token of its own", "");
         }
     }
+    let mut is_known = |path: String, name: Option<&str>| {
+        if let Some(name) = name.filter(|name| !upstreams.contains(name)) {
+            let example = format!("[upstream.{name}]");
+            report.fault(&path, Some(clip(name)), "no such upstream", &upstreams.join(", "), &example);
+        }
+    };
     for tool in &policy.tools {
-        if let Some(name) = tool.upstream.as_deref().filter(|name| !upstreams.contains(name)) {
-            let path = format!("tool.{}.upstream", tool.pattern);
-            report.fault(
-                &path,
-                Some(clip(name)),
-                "no such upstream",
-                &upstreams.join(", "),
-                &format!("[upstream.{name}]"),
-            );
+        is_known(format!("tool.{}.upstream", tool.pattern), tool.upstream.as_deref());
+    }
+    for (path, access) in accesses(policy) {
+        for pattern in access.tools.iter().flatten() {
+            is_known(format!("{path}.tools"), pattern.upstream.as_deref());
+        }
+        for pattern in &access.deny_tools {
+            is_known(format!("{path}.deny_tools"), pattern.upstream.as_deref());
         }
     }
+}
+
+/// What is said of tools anywhere, with where it stands.
+fn accesses(policy: &Policy) -> impl Iterator<Item = (String, &ToolAccess)> {
+    let agents = policy.agents.iter().map(|agent| (format!("agent.{}", agent.id), &agent.access));
+    let tiers = policy.tiers.iter().map(|(name, tier)| (format!("tier.{name}"), &tier.access));
+    let kinds = policy.principals.iter().map(|(kind, access)| (format!("principal.{kind}"), access));
+    agents.chain(tiers).chain(kinds)
 }
 
 /// `--upstream URL` or a command after `--`: named `default`, and the only upstream.

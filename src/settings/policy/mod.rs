@@ -3,6 +3,7 @@
 //! [`Policy`] is the validated form. It is read from TOML by `load.rs` and its siblings, which refuse unknown keys
 //! and report every fault at once.
 
+mod access;
 mod entries;
 mod fields;
 pub(super) mod load;
@@ -24,8 +25,10 @@ pub struct Policy {
     pub agents: Vec<Agent>,
     /// What is known of tools, exact names before globs, then the longer pattern first: the first match decides.
     pub tools: Vec<ToolPolicy>,
-    /// Limits that several agents share by naming the tier.
-    pub tiers: BTreeMap<String, Limits>,
+    /// What several agents share by naming the tier.
+    pub tiers: BTreeMap<String, Tier>,
+    /// What is said of a kind of principal as a whole.
+    pub principals: Principals,
 }
 
 /// A server behind the gateway: `[upstream.NAME]`.
@@ -172,10 +175,52 @@ pub struct Agent {
     pub token_sha256: [u8; 32],
     /// A disabled agent's token is refused.
     pub enabled: bool,
-    /// Tier whose limits apply where the agent has none of its own. Always one of [`Policy::tiers`].
+    /// Tier whose limits and tools apply where the agent has none of its own. Always one of [`Policy::tiers`].
     pub tier: Option<String>,
     /// Its own limits.
     pub limits: Limits,
+    /// The tools that it may list and call.
+    pub access: ToolAccess,
+}
+
+/// What several agents share: `[tier.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Tier {
+    /// For agents that have none of their own.
+    pub limits: Limits,
+    /// Likewise.
+    pub access: ToolAccess,
+}
+
+/// What is said of a kind of principal: `[principal.KIND]`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Principals {
+    /// Who shows a door's shared token.
+    pub door: ToolAccess,
+    /// Who shows none, where none is needed.
+    pub anonymous: ToolAccess,
+    /// Everybody, in `DEMO_MODE`.
+    pub demo: ToolAccess,
+    /// Agents of whom neither their own entry nor their tier says which tools they may use.
+    pub agent: ToolAccess,
+}
+
+/// Which tools may be listed and called.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct ToolAccess {
+    /// Those that may be; `None`: nothing is said of it here.
+    pub tools: Option<Vec<ToolPattern>>,
+    /// Those that may not be, whatever else is said.
+    pub deny_tools: Vec<ToolPattern>,
+}
+
+/// Tools of one upstream, or of all: `"NAME"` or `{ upstream = "UPSTREAM", tool = "NAME" }`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolPattern {
+    /// The upstream whose tools are meant; `None`: any.
+    pub upstream: Option<String>,
+    /// The upstream's own name of the tool, or a pattern in which `*` stands for any characters.
+    pub tool: String,
 }
 
 /// Limits that replace the defaults of [`Rates`](super::Rates) where they are set.
@@ -313,6 +358,16 @@ impl Policy {
 /// Takes the last star back on a mismatch, so the time is bounded by the product of the lengths.
 #[must_use]
 pub fn glob_matches(pattern: &str, text: &str) -> bool {
+    glob_matches_by(pattern, text, |wanted, found| wanted == found)
+}
+
+/// [`glob_matches`], with letters of ASCII taken for the same in either case.
+#[must_use]
+pub fn glob_matches_any_case(pattern: &str, text: &str) -> bool {
+    glob_matches_by(pattern, text, |wanted, found| wanted.eq_ignore_ascii_case(&found))
+}
+
+fn glob_matches_by(pattern: &str, text: &str, same: impl Fn(u8, u8) -> bool) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut at_pattern, mut at_text) = (0, 0);
     let mut last_star: Option<(usize, usize)> = None;
@@ -322,7 +377,7 @@ pub fn glob_matches(pattern: &str, text: &str) -> bool {
                 last_star = Some((at_pattern + 1, at_text));
                 at_pattern += 1;
             }
-            (Some(wanted), Some(found)) if wanted == found => {
+            (Some(wanted), Some(found)) if same(*wanted, *found) => {
                 at_pattern += 1;
                 at_text += 1;
             }

@@ -1,0 +1,430 @@
+//! Promise: a principal lists and calls the tools that the policy lets it, and no other, on every door, in every era, whatever the upstream speaks;
+//! a call that is not permitted reaches no upstream.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "support/blackbox/mod.rs"]
+mod blackbox;
+#[path = "support/socket_server.rs"]
+mod socket_server;
+
+use blackbox::{Client, Conversation, Gateway, Next, Peer, Received, TOKEN, Upstream, initialize, result, stateless};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use socket_server::{Kind, SocketServer};
+
+const AGENT: &str = "token-of-the-restricted-agent-0123456789abcdef";
+
+/// The bytes of one tool, which must come through as they are.
+const ECHO: &str = r#"{ "name":"\u0065cho","inputSchema":{"type":"object"}, "x":1.0 }"#;
+
+/// The agent may echo; whoever has the door's token may do everything.
+fn restricted(tools: &str) -> String {
+    let hash: String = Sha256::digest(AGENT.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[agent.bot]\ntoken_sha256 = \"{hash}\"\n{tools}\n")
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Http,
+    HttpStateless,
+    WebSocket,
+    WebSocketStateless,
+    Tcp,
+    TcpStateless,
+    Sse,
+}
+
+const DOORS: [Door; 7] = [
+    Door::Http,
+    Door::HttpStateless,
+    Door::WebSocket,
+    Door::WebSocketStateless,
+    Door::Tcp,
+    Door::TcpStateless,
+    Door::Sse,
+];
+
+impl Door {
+    fn is_stateless(self) -> bool {
+        matches!(self, Self::HttpStateless | Self::WebSocketStateless | Self::TcpStateless)
+    }
+}
+
+/// A client on any door.
+struct Caller<'g> {
+    gateway: &'g Gateway,
+    door: Door,
+    token: &'static str,
+    session: Option<String>,
+    peer: Option<Peer>,
+    /// The stream of the old transport, and where to post.
+    stream: Option<(Client, String)>,
+    next_id: u32,
+}
+
+impl<'g> Caller<'g> {
+    fn new(gateway: &'g Gateway, door: Door, token: &'static str) -> Self {
+        let mut caller = Self { gateway, door, token, session: None, peer: None, stream: None, next_id: 1 };
+        match door {
+            Door::WebSocket | Door::WebSocketStateless => caller.peer = Some(Peer::websocket_with(gateway, token)),
+            Door::Tcp | Door::TcpStateless => caller.peer = Some(Peer::tcp_with(gateway, token)),
+            Door::Sse => {
+                let mut client = gateway.client();
+                let fields = format!("Authorization: Bearer {token}\r\nAccept: text/event-stream\r\n");
+                client.send(format!("GET /sse HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
+                assert_eq!(client.head().status, 200);
+                let first = client.event();
+                let path = first.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
+                caller.stream = Some((client, path));
+            }
+            Door::Http | Door::HttpStateless => {}
+        }
+        if !door.is_stateless() {
+            let opened = caller.exchange(&initialize());
+            assert!(opened.contains("capabilities"), "{door:?}: {opened}");
+            caller.tell("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
+        }
+        caller
+    }
+
+    fn bytes(&self, path: &str, message: &str) -> Vec<u8> {
+        let read: Value = serde_json::from_str(message).unwrap();
+        let mut fields = if self.door.is_stateless() {
+            let name = read["params"]["name"].as_str().map_or_else(String::new, |name| format!("Mcp-Name: {name}\r\n"));
+            format!("MCP-Protocol-Version: 2026-07-28\r\nMcp-Method: {}\r\n{name}", read["method"].as_str().unwrap())
+        } else {
+            "MCP-Protocol-Version: 2025-11-25\r\n".to_owned()
+        };
+        if let Some(session) = &self.session {
+            fields += &format!("Mcp-Session-Id: {session}\r\n");
+        }
+        format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+             Accept: application/json, text/event-stream\r\n{fields}Content-Length: {}\r\n\r\n{message}",
+            self.token,
+            message.len()
+        )
+        .into_bytes()
+    }
+
+    /// Sends a request; the text of its answer.
+    fn exchange(&mut self, message: &str) -> String {
+        if let Some(peer) = &mut self.peer {
+            peer.say(message);
+            return peer.hear_text();
+        }
+        if let Some((_, path)) = &self.stream {
+            let bytes = self.bytes(path, message);
+            assert_eq!(self.gateway.client().ask(&bytes).status, 202, "{message}");
+            let (client, _) = self.stream.as_mut().unwrap();
+            return data(&client.event());
+        }
+        let response = self.gateway.client().ask(&self.bytes("/mcp", message));
+        self.session = response.field("mcp-session-id").or(self.session.take());
+        let text = response.text();
+        if response.head.contains("text/event-stream") { data(&text) } else { text }
+    }
+
+    /// Sends what gets no answer.
+    fn tell(&mut self, message: &str) {
+        match (&mut self.peer, &self.stream) {
+            (Some(peer), _) => peer.say(message),
+            (None, stream) => {
+                let path = stream.as_ref().map_or("/mcp", |(_, path)| path);
+                assert_eq!(self.gateway.client().ask(&self.bytes(path, message)).status, 202);
+            }
+        }
+    }
+
+    /// A request in the door's era; `params` without braces.
+    fn ask(&mut self, method: &str, params: &str) -> String {
+        self.next_id += 1;
+        let message = if self.door.is_stateless() {
+            stateless(self.next_id, method, params)
+        } else {
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"{method}\",\"params\":{{{params}}}}}", self.next_id)
+        };
+        self.exchange(&message)
+    }
+
+    fn call(&mut self, tool: &str) -> Value {
+        let answer = self.ask("tools/call", &format!("\"name\":\"{tool}\",\"arguments\":{{\"text\":\"hello\"}}"));
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    fn names(&mut self) -> Vec<String> {
+        let answer = self.ask("tools/list", "");
+        let read: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"));
+        let tools = read["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}"));
+        tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn data(events: &str) -> String {
+    events.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or_else(|| panic!("{events}")).to_owned()
+}
+
+/// A server over HTTP with three tools on two pages.
+fn server(events: bool) -> Upstream {
+    Upstream::start(move |request, conversation| serve(events, request, conversation))
+}
+
+fn serve(events: bool, request: &Received, conversation: &mut Conversation) -> Next {
+    let id = request.id();
+    if request.method() != "POST" {
+        conversation.send(b"HTTP/1.1 405 X\r\nContent-Length: 0\r\n\r\n");
+        return Next::Keep;
+    }
+    let body = match request.rpc_method().as_str() {
+        "initialize" => {
+            let body = result(
+                &id,
+                "{\"protocolVersion\":\"2025-11-25\",\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"http\",\"version\":\"1\"}}",
+            );
+            let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nMcp-Session-Id: its-own\r\n";
+            conversation.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+            return Next::Keep;
+        }
+        "tools/list" if request.text().contains("\"p2\"") => {
+            result(&id, "{\"tools\":[{\"name\":\"delete\",\"inputSchema\":{}}],\"nextCursor\":\"p3\"}")
+        }
+        "tools/list" if request.text().contains("\"p3\"") => result(&id, "{\"tools\":[]}"),
+        "tools/list" => result(
+            &id,
+            &format!(
+                "{{\"tools\":[{{\"name\":\"hidden\"}} ,{ECHO}, {{\"name\":\"Echo\"}} ],\"cacheScope\":\"public\",\"nextCursor\":\"p2\"}}"
+            ),
+        ),
+        "tools/call" => result(&id, "{\"content\":[{\"type\":\"text\",\"text\":\"hello\"}]}"),
+        _ => {
+            conversation.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+            return Next::Keep;
+        }
+    };
+    if events {
+        conversation.begin_events();
+        conversation.chunk(format!("id: e1\ndata: {body}\n\n").as_bytes());
+        return conversation.end_chunks();
+    }
+    conversation.json(&body)
+}
+
+fn gateway(upstreams: &str, tools: &str) -> Gateway {
+    Gateway::with_policy(&[("WORKERS", "1")], &format!("{upstreams}{}", restricted(tools))).ready()
+}
+
+/// What holds on every door, whatever stands behind it.
+fn holds(gateway: &Gateway, door: Door, other: &str) {
+    let mut all = Caller::new(gateway, door, TOKEN);
+    let listed = all.names();
+    assert!(listed.contains(&"echo".to_owned()) && listed.contains(&other.to_owned()), "{door:?}: {listed:?}");
+    let mut bot = Caller::new(gateway, door, AGENT);
+    assert_eq!(bot.names(), ["echo"], "{door:?}");
+    let answer = bot.call("echo");
+    assert_eq!(answer["result"]["content"][0]["text"], "hello", "{door:?}: {answer}");
+    for tool in [other, "never_heard_of", "Echo"] {
+        let answer = bot.call(tool);
+        assert_eq!(answer["error"], json!({"code": -32602, "message": "Unknown tool"}), "{door:?} {tool}: {answer}");
+        assert!(answer["id"].is_u64(), "{door:?}: {answer}");
+    }
+    assert_eq!(bot.call("echo")["result"]["content"][0]["text"], "hello", "{door:?}: the connection stays");
+}
+
+#[test]
+fn servers_over_http_are_asked_for_nothing_that_is_not_permitted() {
+    for events in [false, true] {
+        let server = server(events);
+        let gateway =
+            gateway(&format!("[upstream.only]\nurl = \"http://{}/mcp\"\n", server.address), "tools = [\"echo\"]");
+        for door in DOORS {
+            holds(&gateway, door, "hidden");
+            let mut bot = Caller::new(&gateway, door, AGENT);
+            // Members are the server's own bytes; what is one principal's is not for others' caches; pages stay pages.
+            let page = bot.ask("tools/list", "");
+            assert!(page.contains(&format!("\"tools\":[{ECHO} ]")), "{door:?}: {page}");
+            assert!(page.contains("\"cacheScope\":\"private\",\"nextCursor\":\"p2\""), "{door:?}: {page}");
+            let page = bot.ask("tools/list", "\"cursor\":\"p2\"");
+            assert!(page.contains("{\"tools\":[],\"nextCursor\":\"p3\"}"), "{door:?}: {page}");
+        }
+        let called = server.requests().into_iter().filter(|request| request.rpc_method() == "tools/call");
+        assert!(called.into_iter().all(|request| request.text().contains("\"name\":\"echo\"")));
+        let refused = gateway.audited("compliance_blocked", |line| line["tool"] == "hidden");
+        assert_eq!((&refused["rule"], &refused["agentId"]), (&json!("tool-permission"), &json!("bot")), "{refused}");
+        assert!(gateway.metric_of("ringwall_refusals_total", "tool-permission") >= 21.0);
+        gateway.unharmed();
+    }
+}
+
+#[test]
+fn servers_on_sockets_and_on_standard_input_are_no_exception() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in [Kind::Tcp, Kind::Ws, Kind::Tls] {
+        let server = SocketServer::start(kind);
+        let path = folder.path().join("server.pem");
+        std::fs::write(&path, &server.certificate).unwrap();
+        let policy = server.policy("only").replace("\"only.pem\"", &format!("\"{}\"", path.display()));
+        let gateway = gateway(&policy, "tools = [\"echo\"]");
+        for door in DOORS {
+            holds(&gateway, door, "hold");
+        }
+        assert_eq!(server.calls("hold"), 0);
+        gateway.unharmed();
+    }
+    let program = env!("CARGO_BIN_EXE_ringwall");
+    let gateway =
+        gateway(&format!("[upstream.only]\ncommand = [\"{program}\", \"sample-server\"]\n"), "tools = [\"echo\"]");
+    for door in DOORS {
+        holds(&gateway, door, "comms_make_call");
+    }
+    gateway.unharmed();
+}
+
+#[test]
+fn of_several_upstreams_each_has_its_own_tools_for_a_principal() {
+    let (a, b) = (server(false), server(true));
+    let policy =
+        format!("[upstream.a]\nurl = \"http://{}/mcp\"\n[upstream.b]\nurl = \"http://{}/mcp\"\n", a.address, b.address);
+    let tools = "tools = [{ upstream = \"a\", tool = \"*\" }, \"echo\"]\ndeny_tools = [\"delete\", { upstream = \"a\", tool = \"ECHO\" }]";
+    let gateway = gateway(&policy, tools);
+    for door in DOORS {
+        let all = Caller::new(&gateway, door, TOKEN).names();
+        assert_eq!(all.len(), 8, "{door:?}: {all:?}");
+        let mut bot = Caller::new(&gateway, door, AGENT);
+        let mut names = bot.names();
+        names.sort_unstable();
+        assert_eq!(names, ["a__hidden", "b__echo"], "{door:?}");
+        for permitted in ["a__hidden", "b__echo", "a__unheard_of"] {
+            assert!(bot.call(permitted)["result"].is_object(), "{door:?} {permitted}");
+        }
+        for refused in ["a__echo", "a__Echo", "b__Echo", "b__hidden", "a__delete", "b__delete", "b__a__hidden"] {
+            let answer = bot.call(refused);
+            assert_eq!(answer["error"], json!({"code": -32602, "message": "Unknown tool"}), "{door:?} {refused}");
+        }
+    }
+    for (upstream, own) in [(&a, ["hidden", "unheard_of"]), (&b, ["echo", "echo"])] {
+        let calls = upstream.requests().into_iter().filter(|request| request.rpc_method() == "tools/call");
+        for call in calls {
+            assert!(own.iter().any(|tool| call.text().contains(&format!("\"name\":\"{tool}\""))), "{}", call.text());
+        }
+    }
+    gateway.unharmed();
+}
+
+#[test]
+fn a_batch_is_judged_member_by_member() {
+    let server = server(false);
+    let gateway = gateway(&format!("[upstream.only]\nurl = \"http://{}/mcp\"\n", server.address), "tools = [\"echo\"]");
+    let call = |id: u32, tool: &str| {
+        format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\"}}}}")
+    };
+    let list = "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"tools/list\"}";
+    let body = format!("[{},{},{list}]", call(1, "echo"), call(2, "hidden"));
+    let bytes = format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {AGENT}\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-03-26\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answers = gateway.client().ask(bytes.as_bytes()).json();
+    assert_eq!(answers[0]["result"]["content"][0]["text"], "hello", "{answers}");
+    assert_eq!(answers[1]["error"]["message"], "Unknown tool", "{answers}");
+    assert_eq!(answers[2]["result"]["tools"].as_array().unwrap().len(), 1, "{answers}");
+    assert!(!server.requests().iter().any(|request| request.text().contains("hidden")));
+}
+
+#[test]
+fn the_holder_of_the_door_s_token_and_who_has_none_can_be_restricted() {
+    let server = server(false);
+    let upstream = format!("[upstream.only]\nurl = \"http://{}/mcp\"\n", server.address);
+    for (settings, kind) in [
+        (&[][..], "door"),
+        (&[("WS_AUTH_ENABLED", "false"), ("WS_AUTH_TOKEN", ""), ("TCP_AUTH_TOKEN", "")], "anonymous"),
+        (&[("DEMO_MODE", "true")], "demo"),
+    ] {
+        let policy = format!("{upstream}[principal.{kind}]\ntools = [\"echo\"]\n");
+        let gateway = Gateway::with_policy(settings, &policy).ready();
+        let ask = |body: &str| {
+            let token = if kind == "anonymous" { String::new() } else { format!("Authorization: Bearer {TOKEN}\r\n") };
+            let bytes = format!(
+                "POST /mcp HTTP/1.1\r\nHost: localhost\r\n{token}Content-Type: application/json\r\nAccept: application/json, \
+                 text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            gateway.client().ask(bytes.as_bytes()).json()
+        };
+        let listed = ask("{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\"}");
+        assert_eq!(listed["result"]["tools"].as_array().unwrap().len(), 1, "{kind}: {listed}");
+        let call = |tool: &str| {
+            ask(&format!(
+                "{{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/call\",\"params\":{{\"name\":\"{tool}\"}}}}"
+            ))
+        };
+        assert!(call("echo")["result"].is_object(), "{kind}");
+        assert_eq!(call("hidden")["error"]["message"], "Unknown tool", "{kind}");
+    }
+    assert!(!server.requests().iter().any(|request| request.text().contains("hidden")));
+}
+
+/// What a server may answer so that one reader sees one list and another reader another.
+#[test]
+fn a_list_that_can_be_read_in_two_ways_is_shown_to_nobody_who_is_restricted() {
+    let lists: [&'static str; 6] = [
+        r#"{"tools":[{"name":"echo"}],"tools":[{"name":"hidden"}]}"#,
+        r#"{"tools":[{"name":"echo"}],"Tools":[{"name":"hidden"}]}"#,
+        r#"{"tools":{"0":{"name":"hidden"}}}"#,
+        r#"{"tools":[{"name":"echo","n\u0061me":"hidden"}]}"#,
+        r#"{"tools":[{"name":"hidden"}]"#,
+        r#"{"tools":[{"name":"hidden\ud800"}]}"#,
+    ];
+    for events in [false, true] {
+        for list in lists {
+            let server = Upstream::start(move |request, conversation| {
+                let body = result(&request.id(), list);
+                if events {
+                    conversation.begin_events();
+                    conversation.chunk(format!("data: {body}\n\n").as_bytes());
+                    return conversation.end_chunks();
+                }
+                conversation.json(&body)
+            });
+            let gateway =
+                gateway(&format!("[upstream.only]\nurl = \"http://{}/mcp\"\n", server.address), "tools = [\"echo\"]");
+            for door in [Door::HttpStateless, Door::TcpStateless] {
+                let answer = Caller::new(&gateway, door, AGENT).ask("tools/list", "");
+                assert!(!answer.contains("hidden"), "{door:?} {list}: {answer}");
+                let read: Value = serde_json::from_str(&answer).unwrap_or_else(|_| panic!("{answer}"));
+                assert!(read["error"]["message"].as_str().unwrap().starts_with("Upstream error"), "{door:?}: {answer}");
+            }
+            gateway.unharmed();
+        }
+    }
+}
+
+/// A server may end a call's stream and answer on the session's own (2025-11-25, "Resumability").
+#[test]
+fn a_list_that_comes_on_the_session_s_own_stream_is_cut_as_well() {
+    let server = Upstream::start(|request, conversation| match request.method() {
+        "GET" => {
+            conversation.begin_events();
+            conversation.wait_for("listed");
+            let body = result("7", "{\"tools\":[{\"name\":\"hidden\"},{\"name\":\"echo\"}]}");
+            conversation.chunk(format!("id: 5\ndata: {body}\n\n").as_bytes());
+            conversation.wait_for_close();
+            Next::Close
+        }
+        _ => serve(false, request, conversation),
+    });
+    let gateway = gateway(&format!("[upstream.only]\nurl = \"http://{}/mcp\"\n", server.address), "tools = [\"echo\"]");
+    let bot = Caller::new(&gateway, Door::Http, AGENT);
+    let mut client = gateway.client();
+    let fields = format!("Authorization: Bearer {AGENT}\r\nMcp-Session-Id: {}\r\n", bot.session.as_ref().unwrap());
+    client.send(
+        format!(
+            "GET /mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\nMCP-Protocol-Version: 2025-11-25\r\n{fields}\r\n"
+        )
+        .as_bytes(),
+    );
+    assert_eq!(client.head().status, 200);
+    server.say("listed");
+    let event = client.event();
+    assert!(event.contains("id: 5\n") && event.contains("{\"tools\":[{\"name\":\"echo\"}]}"), "{event}");
+}
