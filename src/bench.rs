@@ -104,6 +104,7 @@ impl Plane {
         let shared = Shared {
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls)),
             connections: Arc::new(connections),
+            credentials: Arc::default(),
             sealer: Sealer::new(&SEALING_KEY),
             sse_inboxes: Inboxes::new(1, 1).0,
             children: None,
@@ -119,9 +120,9 @@ impl Plane {
     /// A session with the first upstream, as a client that holds `token` gets it.
     #[must_use]
     pub fn session(&self, token: &str, own: &[u8]) -> Option<String> {
-        let principal = self.worker.snapshot().authenticator.check_token(token.as_bytes()).ok()?;
+        let admitted = self.worker.check_token(&self.worker.snapshot().authenticator, token.as_bytes()).ok()?;
         let parts = [(self.worker.upstreams.get(0)?.tag, own)];
-        self.worker.shared.sealer.seal(parts, &principal.tag(), NOW_S + 60, NONCE)
+        self.worker.shared.sealer.seal(parts, &admitted.principal.tag(), NOW_S + 60, NONCE)
     }
 
     /// Learns the tools of the first upstream from an answer to `tools/list`.
@@ -149,7 +150,8 @@ impl Plane {
         let (head, known) = (&scratch.request, &scratch.request.known);
         let snapshot = self.worker.snapshot();
         snapshot.hosts.check(value(known.host), value(known.origin)).ok()?;
-        read.principal = snapshot.authenticator.check(value(known.authorization)).ok()?;
+        let admitted = self.worker.check_authorization(&snapshot.authenticator, value(known.authorization)).ok()?;
+        read.principal = admitted.principal;
         read.body = body(head.body, head.len as usize, received)?;
         let raw = received.get(read.body.clone())?;
         read.envelope = scratch.parser.parse(raw).ok()?;

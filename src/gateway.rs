@@ -18,6 +18,7 @@ use crate::guard::{Authenticator, Permissions};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
 use crate::state::connections::ConnectionTable;
+use crate::state::credentials::Credentials;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, UpstreamState};
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) snapshot: ArcSwap<Snapshot>,
     pub(crate) lifecycle: Arc<Lifecycle>,
     pub(crate) connections: Arc<ConnectionTable>,
+    /// The agents' tokens that were issued. The control thread publishes.
+    pub(crate) credentials: Arc<ArcSwap<Credentials>>,
     pub(crate) sealer: Sealer,
     /// To the workers that hold the streams of old SSE clients.
     pub(crate) sse_inboxes: Inboxes,

@@ -95,6 +95,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             alerts,
             outbox,
             mailbox: None,
+            tokens: ringwall::control::tokens::Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             store,
             store_pulse: store_threads.pulse(),
         },

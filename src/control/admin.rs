@@ -28,6 +28,7 @@ use subtle::ConstantTimeEq;
 use super::alerts::Alerts;
 use super::health::{self, HealthSource};
 use super::http::{answer, problem};
+use super::tokens::Tokens;
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Event, EventKind, EventQueue};
@@ -57,6 +58,8 @@ pub(crate) struct Admin {
     pub(crate) alerts: Alerts,
     #[allow(dead_code, reason = "the routes that need it come with their tables")]
     pub(crate) store: Store,
+    #[allow(dead_code, reason = "the routes that need it come with their tables")]
+    pub(crate) tokens: Tokens,
 }
 
 pub(super) type Peer = Extension<ConnectInfo<SocketAddr>>;

@@ -99,6 +99,7 @@ impl Rig {
             alerts: alerts.clone(),
             outbox,
             mailbox: None,
+            tokens: Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             store,
             store_pulse: store_threads.pulse(),
         };

@@ -13,6 +13,7 @@ pub(crate) mod http;
 pub mod keys;
 pub mod probes;
 mod signals;
+pub mod tokens;
 
 use std::io;
 use std::net::TcpListener;
@@ -28,6 +29,7 @@ use self::anomaly::facts::Mailbox;
 use self::audit::AuditSignals;
 use self::health::HealthSource;
 use self::probes::Target;
+use self::tokens::Tokens;
 use crate::observe::metrics::{AlertMetrics, MetricSources};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
@@ -84,6 +86,8 @@ pub struct ControlShared {
     pub mailbox: Option<Arc<Mailbox>>,
     /// The database.
     pub store: Store,
+    /// The agents' tokens.
+    pub tokens: Tokens,
     /// Whether a write to the database hangs.
     pub store_pulse: Pulse,
 }
@@ -147,7 +151,7 @@ async fn run(
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, .. } = config;
     let ControlConfig { drain_timeout, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox, .. } = shared;
-    let ControlShared { store, store_pulse, .. } = shared;
+    let ControlShared { store, store_pulse, tokens, .. } = shared;
     let alert_metrics = Arc::clone(&metrics.alerts);
     let source = HealthSource { facts: Arc::new(facts), lifecycle: Arc::clone(&lifecycle), clock };
     let admin = Admin {
@@ -158,6 +162,7 @@ async fn run(
         connections,
         alerts: alerts.clone(),
         store,
+        tokens: tokens.clone(),
     };
     let set_up = listen(health_listener, health::router(source))
         .and_then(|()| listen(admin_listener, admin::router(admin)))
@@ -187,9 +192,12 @@ async fn run(
             store_pulse.check();
         }
     });
+    tokio::spawn(tokens.clone().keep());
     let _ = started.send(Ok(()));
     let reopen = move || audit.reopen();
-    signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await
+    let ended = signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await;
+    tokens.write_down_last().await;
+    ended
 }
 
 /// Looks at the audit writer's pulse, and raises an alert when its trail cannot be written any more.

@@ -27,7 +27,7 @@ pub(super) fn arrive(
     let snapshot = worker.snapshot();
     let lines = Lines { splitter: LineSplitter::new(snapshot.settings.doors.max_message_size as usize) };
     let principal = snapshot.tcp_authenticator.without_token();
-    let arrived = Arrived { tcp, address, received, principal, entry };
+    let arrived = Arrived { tcp, address, received, principal, lease: None, entry };
     serve(worker.clone(), Door::Tcp, Framing::Lines, lines, arrived);
 }
 

@@ -13,7 +13,8 @@ use crate::control::alerts::Alerts;
 use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
 use crate::control::anomaly::facts::Mailbox;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
-use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes};
+use crate::control::tokens::Tokens;
+use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes, tokens};
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::{Shared, Snapshot};
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The database cannot be used.
     #[error(transparent)]
     Store(#[from] crate::store::OpenError),
+    /// The database was opened and cannot be read.
+    #[error("the database cannot be read: {0}")]
+    Unread(#[from] crate::store::StoreError),
     /// The audit trail cannot be written.
     #[error(transparent)]
     Audit(#[from] crate::control::audit::StartError),
@@ -137,6 +141,7 @@ impl Gateway {
             started_at_ms: crate::worker::epoch_ms(),
         };
         let (store, store_threads) = Store::open(&settings.records.data_dir, lifecycle.clone())?;
+        let credentials = Arc::new(ArcSwap::from_pointee(tokens::load(&store, crate::worker::epoch_ms())?));
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
         let audit_metrics = Arc::default();
         let mailbox: Option<Arc<Mailbox>> = settings.records.anomaly_detector.then(Arc::default);
@@ -165,6 +170,7 @@ impl Gateway {
             sse_inboxes,
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, tls)),
             connections: connections.clone(),
+            credentials: credentials.clone(),
             sealer: Sealer::new(session_key.expose()),
             children: children.as_ref().map(|(handle, _)| handle.clone()),
             health: facts.clone(),
@@ -213,6 +219,7 @@ impl Gateway {
                 alerts,
                 outbox,
                 mailbox,
+                tokens: Tokens::new(store.clone(), credentials, shared.events(count), crate::worker::epoch_ms),
                 store,
                 store_pulse: store_threads.pulse(),
             },

@@ -1,9 +1,11 @@
-//! Who is calling: the door's shared token, or an agent's own.
+//! Who is calling: the door's shared token, or an agent's own, which the policy file names or the admin API has issued.
 //!
-//! Tokens are compared as SHA-256 hashes, in constant time. Finding the candidate among many agents uses the first eight bytes of the hash,
-//! which tell an attacker nothing about a token.
+//! Tokens are compared as SHA-256 hashes, in constant time. Finding the candidate among many uses (a part of) the hash, which tells an attacker
+//! nothing about a token. An agent that the policy switches off is refused, whatever it shows.
+//!
+//! What a token of another kind means, such as a JWT, is not decided here; who does that asks [`Authenticator::may_come`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::guard::Denial;
@@ -11,6 +13,7 @@ use crate::settings::policy::Agent;
 use crate::settings::secret::{same_hash, sha256};
 use crate::settings::{Auth, Secret};
 use crate::state::connections::PrincipalKind;
+use crate::state::credentials::{Credentials, TokenEntry};
 
 /// Who sends a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,17 +72,42 @@ impl Principal {
     }
 }
 
+/// Who has shown what.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// Who it is.
+    pub principal: Principal,
+    /// The token, where it can end while the process lives.
+    pub token: Option<Arc<TokenEntry>>,
+}
+
+impl From<Principal> for Shown {
+    fn from(principal: Principal) -> Self {
+        Self { principal, token: None }
+    }
+}
+
+/// The tokens that were issued, at one moment.
+#[derive(Clone, Copy)]
+pub struct Issued<'a> {
+    /// All of them.
+    pub tokens: &'a Credentials,
+    /// Milliseconds since the Unix epoch.
+    pub now_ms: u64,
+}
+
 struct Known {
     sha256: [u8; 32],
     id: Arc<str>,
-    enabled: bool,
 }
 
 /// The tokens of one door, ready to be compared with.
 pub struct Authenticator {
     mode: Mode,
     door: Option<Secret>,
+    /// Of the policy file.
     agents: HashMap<[u8; 8], Vec<Known>>,
+    switched_off: HashSet<Arc<str>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -99,24 +127,30 @@ impl Authenticator {
             (false, false) => Mode::Off,
         };
         let mut by_prefix: HashMap<[u8; 8], Vec<Known>> = HashMap::new();
+        let mut switched_off = HashSet::new();
         for agent in agents {
-            let known = Known { sha256: agent.token_sha256, id: Arc::from(agent.id.as_str()), enabled: agent.enabled };
-            by_prefix.entry(prefix(&agent.token_sha256)).or_default().push(known);
+            let id: Arc<str> = agent.id.as_str().into();
+            if !agent.enabled {
+                switched_off.insert(id.clone());
+            }
+            if let Some(sha256) = agent.token_sha256 {
+                by_prefix.entry(prefix(&sha256)).or_default().push(Known { sha256, id });
+            }
         }
-        Self { mode, door: auth.door_token.clone(), agents: by_prefix }
+        Self { mode, door: auth.door_token.clone(), agents: by_prefix, switched_off }
     }
 
     /// Who presents this `Authorization` header.
     ///
     /// # Errors
     /// [`Denial::MissingToken`], [`Denial::MalformedAuthorization`] or [`Denial::BadToken`].
-    pub fn check(&self, authorization: Option<&[u8]>) -> Result<Principal, Denial> {
+    pub fn check(&self, authorization: Option<&[u8]>, issued: Issued<'_>) -> Result<Shown, Denial> {
         match (self.mode, authorization) {
-            (Mode::Demo, _) => Ok(Principal::Demo),
-            (Mode::Off, None) => Ok(Principal::Anonymous),
+            (Mode::Demo, _) => Ok(Principal::Demo.into()),
+            (Mode::Off, None) => Ok(Principal::Anonymous.into()),
             (Mode::Required, None) => Err(Denial::MissingToken),
             // A token is looked at even where none is needed: an agent that shows one is that agent.
-            (_, Some(value)) => self.check_token(bearer(value).ok_or(Denial::MalformedAuthorization)?),
+            (_, Some(value)) => self.check_token(bearer(value).ok_or(Denial::MalformedAuthorization)?, issued),
         }
     }
 
@@ -146,21 +180,52 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Denial::BadToken`].
-    pub fn check_token(&self, token: &[u8]) -> Result<Principal, Denial> {
+    pub fn check_token(&self, token: &[u8], issued: Issued<'_>) -> Result<Shown, Denial> {
         if self.mode == Mode::Demo {
-            return Ok(Principal::Demo);
+            return Ok(Principal::Demo.into());
         }
         let hash = sha256(token);
         if let Some(door) = &self.door
             && same_hash(door.sha256(), &hash)
         {
-            return Ok(Principal::Door);
+            return Ok(Principal::Door.into());
         }
-        let candidates = self.agents.get(&prefix(&hash)).map_or(&[][..], Vec::as_slice);
-        match candidates.iter().find(|known| same_hash(&known.sha256, &hash)) {
-            Some(known) if known.enabled => Ok(Principal::Agent(known.id.clone())),
-            _ => Err(Denial::BadToken),
-        }
+        let (agent, token) = self.owner(&hash, issued).ok_or(Denial::BadToken)?;
+        Ok(Shown { principal: Principal::Agent(agent.clone()), token: token.cloned() })
+    }
+
+    /// The agent whose token this is, and the token's hash: what a session is opened with.
+    #[must_use]
+    pub fn agent_of(&self, token: &[u8], issued: Issued<'_>) -> Option<(Arc<str>, [u8; 32])> {
+        let hash = sha256(token);
+        self.owner(&hash, issued).map(|(agent, _)| (agent.clone(), hash))
+    }
+
+    /// Whether the token with this hash is the agent's now.
+    #[must_use]
+    pub fn holds(&self, sha256: &[u8; 32], agent: &str, issued: Issued<'_>) -> bool {
+        self.owner(sha256, issued).is_some_and(|(owner, _)| owner.as_ref() == agent)
+    }
+
+    /// Whether an agent that somebody else vouches for may come in: not one that is switched off here.
+    #[must_use]
+    pub fn may_come(&self, agent: &str) -> bool {
+        !self.switched_off.contains(agent)
+    }
+
+    /// Whether everyone comes in without a token that is looked at (`DEMO_MODE`).
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.mode == Mode::Demo
+    }
+
+    /// Whose token has this hash, where it may come in with it.
+    fn owner<'a>(&'a self, hash: &[u8; 32], issued: Issued<'a>) -> Option<(&'a Arc<str>, Option<&'a Arc<TokenEntry>>)> {
+        let candidates = self.agents.get(&prefix(hash)).map_or(&[][..], Vec::as_slice);
+        let known = candidates.iter().find(|known| same_hash(&known.sha256, hash)).map(|known| (&known.id, None));
+        let found =
+            known.or_else(|| issued.tokens.token(hash, issued.now_ms).map(|entry| (&entry.agent, Some(entry))))?;
+        self.may_come(found.0).then_some(found)
     }
 }
 
@@ -171,7 +236,7 @@ fn prefix(hash: &[u8; 32]) -> [u8; 8] {
 }
 
 /// The token of `Bearer TOKEN` (RFC 6750 §2.1; the scheme's name is case-insensitive, RFC 9110 §11.1).
-fn bearer(value: &[u8]) -> Option<&[u8]> {
+pub(crate) fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(7)?;
     if !scheme.eq_ignore_ascii_case(b"Bearer ") {
         return None;
@@ -186,17 +251,40 @@ mod tests {
     use super::*;
 
     fn authenticator(enabled: bool, demo_mode: bool) -> Authenticator {
-        let agent = |id: &str, token: &str, enabled| (Arc::from(id), sha256(token.as_bytes()), enabled);
         let mut agents: HashMap<[u8; 8], Vec<Known>> = HashMap::new();
-        for (id, sha256, enabled) in [agent("alpha", "alpha-token", true), agent("beta", "beta-token", false)] {
-            agents.entry(prefix(&sha256)).or_default().push(Known { sha256, id, enabled });
+        for (id, token) in [("alpha", "alpha-token"), ("beta", "beta-token")] {
+            let sha256 = sha256(token.as_bytes());
+            agents.entry(prefix(&sha256)).or_default().push(Known { sha256, id: id.into() });
         }
         let mode = match (demo_mode, enabled) {
             (true, _) => Mode::Demo,
             (_, true) => Mode::Required,
             _ => Mode::Off,
         };
-        Authenticator { mode, door: Some(Secret::new("door-token")), agents }
+        let switched_off = HashSet::from([Arc::from("beta"), Arc::from("delta")]);
+        Authenticator { mode, door: Some(Secret::new("door-token")), agents, switched_off }
+    }
+
+    /// At 1,000, of tokens that end then or later, or never.
+    fn tokens() -> Credentials {
+        [
+            ("gamma", "gamma-token", u64::MAX),
+            ("gamma", "gamma-old", 1_000),
+            ("gamma", "gamma-grace", 1_001),
+            ("delta", "delta-token", u64::MAX),
+        ]
+        .into_iter()
+        .map(|(agent, token, end_ms)| {
+            let entry = TokenEntry::new(crate::state::credentials::TokenId::new(0, [0; 4]), agent.into(), end_ms, 0);
+            (sha256(token.as_bytes()), entry)
+        })
+        .collect()
+    }
+
+    fn check(authenticator: &Authenticator, header: Option<&str>) -> Result<Principal, Denial> {
+        let tokens = tokens();
+        let issued = Issued { tokens: &tokens, now_ms: 1_000 };
+        authenticator.check(header.map(str::as_bytes), issued).map(|shown| shown.principal)
     }
 
     #[test]
@@ -209,7 +297,11 @@ mod tests {
             ("scheme in another case", Some("bearer alpha-token"), alpha()),
             ("blanks around", Some("Bearer   alpha-token "), alpha()),
             ("a disabled agent's", Some("Bearer beta-token"), Err(Denial::BadToken)),
-            ("an unknown one", Some("Bearer gamma-token"), Err(Denial::BadToken)),
+            ("an unknown one", Some("Bearer epsilon-token"), Err(Denial::BadToken)),
+            ("one that was issued", Some("Bearer gamma-token"), Ok(Principal::Agent(Arc::from("gamma")))),
+            ("one that has ended", Some("Bearer gamma-old"), Err(Denial::BadToken)),
+            ("one in its grace", Some("Bearer gamma-grace"), Ok(Principal::Agent(Arc::from("gamma")))),
+            ("issued to a disabled agent", Some("Bearer delta-token"), Err(Denial::BadToken)),
             ("a prefix of a token", Some("Bearer alpha-toke"), Err(Denial::BadToken)),
             ("another scheme", Some("Basic YTpi"), Err(Denial::MalformedAuthorization)),
             ("no token", Some("Bearer "), Err(Denial::MalformedAuthorization)),
@@ -217,18 +309,39 @@ mod tests {
             ("no scheme", Some("alpha-token"), Err(Denial::MalformedAuthorization)),
             ("empty", Some(""), Err(Denial::MalformedAuthorization)),
         ] {
-            let found = authenticator(true, false).check(header.map(str::as_bytes));
-            assert_eq!(found, expected, "{name}");
+            assert_eq!(check(&authenticator(true, false), header), expected, "{name}");
         }
     }
 
     #[test]
     fn without_authentication_a_token_still_counts() {
         let open = authenticator(false, false);
-        assert_eq!(open.check(None), Ok(Principal::Anonymous));
-        assert_eq!(open.check(Some(b"Bearer alpha-token")), Ok(Principal::Agent(Arc::from("alpha"))));
-        assert_eq!(open.check(Some(b"Bearer wrong")), Err(Denial::BadToken));
-        assert_eq!(authenticator(true, true).check(Some(b"Bearer wrong")), Ok(Principal::Demo));
+        assert_eq!(check(&open, None), Ok(Principal::Anonymous));
+        assert_eq!(check(&open, Some("Bearer alpha-token")), Ok(Principal::Agent(Arc::from("alpha"))));
+        assert_eq!(check(&open, Some("Bearer wrong")), Err(Denial::BadToken));
+        assert_eq!(check(&authenticator(true, true), Some("Bearer wrong")), Ok(Principal::Demo));
+    }
+
+    #[test]
+    fn a_session_is_opened_with_a_token_that_is_the_agents_own_now() {
+        let (authenticator, tokens) = (authenticator(true, false), tokens());
+        let issued = Issued { tokens: &tokens, now_ms: 1_000 };
+        for (token, owner) in [
+            ("alpha-token", Some("alpha")),
+            ("gamma-token", Some("gamma")),
+            ("gamma-old", None),
+            ("beta-token", None),
+            ("delta-token", None),
+            ("door-token", None),
+        ] {
+            let found = authenticator.agent_of(token.as_bytes(), issued);
+            assert_eq!(found.as_ref().map(|(agent, _)| agent.as_ref()), owner, "{token}");
+            let hash = sha256(token.as_bytes());
+            for agent in ["alpha", "beta", "gamma", "delta"] {
+                assert_eq!(authenticator.holds(&hash, agent, issued), owner == Some(agent), "{token} of {agent}");
+            }
+        }
+        assert!(authenticator.may_come("unheard-of") && !authenticator.may_come("delta"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod jwt;
 pub mod permission;
 pub mod proxies;
 
-pub use authenticate::{Authenticator, Principal};
+pub use authenticate::{Authenticator, Issued, Principal, Shown};
 pub use denial::Denial;
 pub use permission::{Access, Permissions};
 pub use proxies::TrustedProxies;

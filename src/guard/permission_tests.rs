@@ -21,7 +21,7 @@ fn access(tools: Option<&[ToolPattern]>, deny: &[ToolPattern]) -> ToolAccess {
 
 fn agent(id: &str, tier: Option<&str>, access: ToolAccess) -> Agent {
     let tier = tier.map(str::to_owned);
-    Agent { id: id.into(), token_sha256: [0; 32], enabled: true, tier, limits: Limits::default(), access }
+    Agent { id: id.into(), token_sha256: None, enabled: true, tier, limits: Limits::default(), access }
 }
 
 fn permissions(agents: Vec<Agent>, tiers: &[(&str, ToolAccess)], principals: Principals) -> Permissions {

@@ -1,8 +1,9 @@
 //! Which tokens are valid, as workers see it: an immutable view that the control plane replaces whole.
 //!
-//! A token is looked up by its SHA-256. There are 256 shards, chosen by the hash's first byte, so that a change of one token copies a 256th of
-//! the table and shares the rest with the view before. A worker takes the newest view at its pulse; so a token that was revoked is refused
-//! everywhere within two pulses. What a worker writes is one number a token: when it was last shown.
+//! A token is looked up by its SHA-256. There are 256 shards, chosen by the hash's first byte, so that a new token copies a 256th of the table
+//! and shares the rest with the view before. What belongs to a token is one object that all views and all who hold it share: its end is a
+//! number in it. So a token that was revoked is refused everywhere at once, and a connection that was opened with it finds out by looking.
+//! Workers write one number a token: when it was last used.
 //!
 //! What this does not do: know what was ever issued. That is the store's.
 
@@ -63,35 +64,6 @@ impl FromStr for TokenId {
     }
 }
 
-/// What a connection was opened with, in the table of connections: tells credentials apart, and nothing of what they are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Credential(u64);
-
-impl Credential {
-    /// None that could be revoked: a door's shared token, or no token at all.
-    pub const NONE: Self = Self(0);
-
-    /// Of a token, or of anything else that is named by a SHA-256.
-    #[must_use]
-    pub fn of(sha256: &[u8; 32]) -> Self {
-        let mut first = [0; 8];
-        first.copy_from_slice(sha256.split_at(8).0);
-        Self(u64::from_be_bytes(first).max(1))
-    }
-
-    /// The number that it is; 0 for none.
-    #[must_use]
-    pub fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// From [`Credential::bits`].
-    #[must_use]
-    pub fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-}
-
 /// A token that may be valid.
 #[derive(Debug)]
 pub struct TokenEntry {
@@ -99,54 +71,46 @@ pub struct TokenEntry {
     pub id: TokenId,
     /// The agent it speaks for.
     pub agent: Arc<str>,
-    /// From then on it is not valid, milliseconds since the Unix epoch; `u64::MAX`: for ever.
-    pub valid_until_ms: u64,
+    valid_until_ms: AtomicU64,
     last_used_ms: AtomicU64,
     /// What of it is known to the store.
     stored_used_ms: AtomicU64,
 }
 
 impl TokenEntry {
-    /// A token that was last used at `last_used_ms`, 0 for never; the store knows that.
+    /// A token that is valid until `valid_until_ms`, milliseconds since the Unix epoch, `u64::MAX` for ever. It was last used at
+    /// `last_used_ms`, 0 for never; the store knows that.
     #[must_use]
     pub fn new(id: TokenId, agent: Arc<str>, valid_until_ms: u64, last_used_ms: u64) -> Self {
         let (last_used_ms, stored_used_ms) = (AtomicU64::new(last_used_ms), AtomicU64::new(last_used_ms));
-        Self { id, agent, valid_until_ms, last_used_ms, stored_used_ms }
-    }
-
-    /// The same token with another end.
-    #[must_use]
-    pub fn ending_at(&self, valid_until_ms: u64) -> Self {
-        let copy = |number: &AtomicU64| AtomicU64::new(number.load(Ordering::Relaxed));
-        Self {
-            id: self.id,
-            agent: Arc::clone(&self.agent),
-            valid_until_ms,
-            last_used_ms: copy(&self.last_used_ms),
-            stored_used_ms: copy(&self.stored_used_ms),
-        }
+        Self { id, agent, valid_until_ms: AtomicU64::new(valid_until_ms), last_used_ms, stored_used_ms }
     }
 
     /// Whether it is valid at `now_ms`.
     #[must_use]
     pub fn is_valid(&self, now_ms: u64) -> bool {
-        now_ms < self.valid_until_ms
+        now_ms < self.valid_until_ms.load(Ordering::Acquire)
     }
 
-    /// When it was last shown, to the second; 0 for never.
+    /// Ends it at this time, for everyone who holds it, unless it ends before. 0: at once.
+    pub fn end_at(&self, valid_until_ms: u64) {
+        self.valid_until_ms.fetch_min(valid_until_ms, Ordering::AcqRel);
+    }
+
+    /// When it was last used, to the second; 0 for never.
     #[must_use]
     pub fn last_used_ms(&self) -> u64 {
         self.last_used_ms.load(Ordering::Relaxed)
     }
 
-    /// Notes that it was shown.
+    /// Notes a use of it.
     pub fn note_use(&self, now_ms: u64) {
         if now_ms.saturating_sub(self.last_used_ms()) >= USE_GRAIN_MS {
             self.last_used_ms.store(now_ms, Ordering::Relaxed);
         }
     }
 
-    /// When it was last shown, if the store does not know that yet.
+    /// When it was last used, if the store does not know that yet.
     #[must_use]
     pub fn unstored_use(&self) -> Option<u64> {
         let used = self.last_used_ms();
@@ -191,23 +155,37 @@ impl Credentials {
     /// The token of this hash, if it is valid at `now_ms`.
     #[must_use]
     pub fn token(&self, sha256: &[u8; 32], now_ms: u64) -> Option<&Arc<TokenEntry>> {
-        self.shard(sha256)?.get(sha256).filter(|entry| entry.is_valid(now_ms))
+        self.get(sha256).filter(|entry| entry.is_valid(now_ms))
+    }
+
+    /// The token of this hash, valid or not.
+    #[must_use]
+    pub fn get(&self, sha256: &[u8; 32]) -> Option<&Arc<TokenEntry>> {
+        self.shards.get(usize::from(sha256[0]))?.get(sha256)
     }
 
     /// A view with this token as well, or in place of the one with its hash.
     #[must_use]
-    pub fn with(&self, sha256: [u8; 32], entry: TokenEntry) -> Self {
-        self.changed(&sha256, |shard| {
-            shard.insert(sha256, Arc::new(entry));
-        })
+    pub fn with(&self, sha256: [u8; 32], entry: Arc<TokenEntry>) -> Self {
+        let mut next = self.clone();
+        if let Some(shard) = next.shards.get_mut(usize::from(sha256[0])) {
+            let is_new = Arc::make_mut(shard).insert(sha256, entry).is_none();
+            next.len = next.len.saturating_add(usize::from(is_new));
+        }
+        next
     }
 
-    /// A view without this token.
+    /// A view without those that have ended.
     #[must_use]
-    pub fn without(&self, sha256: &[u8; 32]) -> Self {
-        self.changed(sha256, |shard| {
-            shard.remove(sha256);
-        })
+    pub fn without_ended(&self, now_ms: u64) -> Self {
+        let mut next = self.clone();
+        for shard in &mut next.shards {
+            if shard.values().any(|entry| !entry.is_valid(now_ms)) {
+                Arc::make_mut(shard).retain(|_, entry| entry.is_valid(now_ms));
+            }
+        }
+        next.len = next.shards.iter().map(|shard| shard.len()).sum();
+        next
     }
 
     /// All of them, in no order.
@@ -225,20 +203,6 @@ impl Credentials {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
-    }
-
-    fn shard(&self, sha256: &[u8; 32]) -> Option<&Arc<Shard>> {
-        self.shards.get(usize::from(sha256[0]))
-    }
-
-    fn changed(&self, sha256: &[u8; 32], change: impl FnOnce(&mut Shard)) -> Self {
-        let mut next = self.clone();
-        if let Some(shard) = next.shards.get_mut(usize::from(sha256[0])) {
-            let before = shard.len();
-            change(Arc::make_mut(shard));
-            next.len = next.len.saturating_sub(before).saturating_add(shard.len());
-        }
-        next
     }
 }
 

@@ -47,41 +47,42 @@ fn a_token_ends_at_its_end_and_keeps_its_last_use() {
     assert_eq!(entry.unstored_use(), None);
     entry.note_use(2_000);
     entry.note_use(500);
-    let shorter = entry.ending_at(3_000);
-    assert_eq!((shorter.last_used_ms(), shorter.unstored_use(), shorter.valid_until_ms), (2_000, Some(2_000), 3_000));
-}
-
-#[test]
-fn no_credential_is_taken_for_none() {
-    assert_eq!(Credential::of(&[0; 32]).bits(), 1);
-    assert_eq!(Credential::NONE.bits(), 0);
-    assert_ne!(Credential::of(&hash(1)), Credential::of(&hash(2)));
+    assert_eq!((entry.last_used_ms(), entry.unstored_use()), (2_000, Some(2_000)));
+    // Its end is one for all who hold it, in whatever view, and only ever comes nearer.
+    let (held, older) = (entry.clone(), view.clone());
+    let newer = view.with(hash(2), Arc::new(TokenEntry::new(id(2), "beta".into(), u64::MAX, 0)));
+    newer.get(&hash(1)).unwrap().end_at(3_000);
+    held.end_at(4_000);
+    assert!(held.is_valid(2_999) && !held.is_valid(3_000));
+    assert!(older.token(&hash(1), 3_000).is_none() && older.get(&hash(1)).is_some());
 }
 
 proptest! {
-    /// A view is a map that never changes: every older one still says what it said.
+    /// A view is a map that never changes: every older one still holds what it held.
     #[test]
-    fn views_are_maps_that_stay_as_they_are(changes in prop::collection::vec((0u8..12, any::<bool>()), 0..60)) {
+    fn views_are_maps_that_stay_as_they_are(changes in prop::collection::vec((0u8..12, 1u64..50, any::<bool>()), 0..60)) {
         let mut views = vec![(Credentials::default(), HashMap::<[u8; 32], u64>::new())];
-        for (step, (number, put)) in changes.into_iter().enumerate() {
+        for (number, at_ms, put) in changes {
             let (view, map) = views.last().unwrap();
-            let (mut map, end) = (map.clone(), step as u64 + 1);
+            let mut map = map.clone();
             let next = if put {
-                map.insert(hash(number), end);
-                view.with(hash(number), TokenEntry::new(id(u32::from(number)), "a".into(), end, 0))
+                map.insert(hash(number), at_ms);
+                view.with(hash(number), Arc::new(TokenEntry::new(id(u32::from(number)), "a".into(), at_ms, 0)))
             } else {
-                map.remove(&hash(number));
-                view.without(&hash(number))
+                map.retain(|_, end_ms| at_ms < *end_ms);
+                view.without_ended(at_ms)
             };
             views.push((next, map));
         }
         for (view, map) in &views {
             prop_assert_eq!((view.len(), view.is_empty()), (map.len(), map.is_empty()));
-            let found: HashMap<[u8; 32], u64> = view.iter().map(|(hash, entry)| (*hash, entry.valid_until_ms)).collect();
-            prop_assert_eq!(&found, map);
+            prop_assert_eq!(view.iter().count(), map.len());
             for number in 0..12 {
-                let expected = map.get(&hash(number)).copied();
-                prop_assert_eq!(view.token(&hash(number), 0).map(|entry| entry.valid_until_ms), expected);
+                let (hash, end_ms) = (hash(number), map.get(&hash(number)).copied());
+                prop_assert_eq!(view.get(&hash).is_some(), end_ms.is_some());
+                if let Some(end_ms) = end_ms {
+                    prop_assert!(view.token(&hash, end_ms - 1).is_some() && view.token(&hash, end_ms).is_none());
+                }
             }
         }
     }

@@ -81,8 +81,8 @@ pub struct Replacement {
     pub sha256: [u8; 32],
     /// Now, milliseconds since the Unix epoch.
     pub issued_ms: u64,
-    /// Its end.
-    pub expires_ms: Option<u64>,
+    /// How long it is valid; `None`: as long as the old one was to be.
+    pub lifetime_ms: Option<u64>,
     /// Until when the old one stays valid, unless it ends before.
     pub grace_until_ms: u64,
 }
@@ -195,7 +195,9 @@ impl Store {
                 return Ok(Rotated::Ended);
             }
             let Token { agent, label, .. } = old;
-            let (expires_ms, grace_ms) = (by.expires_ms, signed(by.grace_until_ms));
+            let was_to_be = old.expires_ms.map(|end_ms| end_ms.saturating_sub(old.issued_ms));
+            let expires_ms = by.lifetime_ms.or(was_to_be).map(|life_ms| by.issued_ms.saturating_add(life_ms));
+            let grace_ms = signed(by.grace_until_ms);
             insert(
                 conn,
                 &NewToken { id: by.id, sha256: by.sha256, agent, label, issued_ms: by.issued_ms, expires_ms },

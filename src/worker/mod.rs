@@ -7,6 +7,7 @@
 //! The tick ([`timers::TICK_MS`]) is the worker's pulse: it turns the timer wheel, picks up snapshots, notices that the process is
 //! draining, closes connections that were asked to, and sweeps pools. Nothing else in a worker polls.
 
+pub(crate) mod authentication;
 pub(crate) mod framing;
 pub(crate) mod open;
 pub(crate) mod outbox;
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     pub(crate) scratch: RefCell<Scratch>,
     pub(crate) upstreams: Upstreams,
     pub(crate) open: OpenConnections,
+    /// What the stay of connections hangs on that have shown a token which can end.
+    pub(crate) leases: authentication::Leases,
     /// The streams of old SSE clients.
     pub(crate) sse: crate::door::sse::Sessions,
     /// The numbers of the settings that every request looks at.
@@ -139,6 +142,7 @@ impl Worker {
                 insert: Vec::new(),
             }),
             open: OpenConnections::default(),
+            leases: authentication::Leases::default(),
             tick: Cell::new((epoch_ms(), 0)),
             sse: crate::door::sse::Sessions::default(),
             lingering: Cell::new(0),
@@ -201,6 +205,9 @@ impl Worker {
             let now_ns = self.now_ns();
             self.tick.set((epoch_ms(), now_ns));
             self.timers.advance(now_ns / 1_000_000);
+            if ticks.is_multiple_of(authentication::LOOK_TICKS) {
+                self.end_lapsed();
+            }
             if self.shared.connections.has_rung(self.index) {
                 let is_asked = |id| self.shared.connections.asked_to_close(id).is_some();
                 self.open.close(self.timers.now_ms(), is_asked);

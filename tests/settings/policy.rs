@@ -127,7 +127,6 @@ fn a_policy_s_faults_name_their_place() {
         ),
         ("env for a URL", "[upstream.a]\nurl = \"http://a/\"\nenv.A = \"b\"\n", "upstream.a.env", "command"),
         ("a CA for plain http", "[upstream.a]\nurl = \"http://a/\"\nca_file = \"b\"\n", "upstream.a.ca_file", "https"),
-        ("an agent without token", "[agent.a]\n", "agent.a.token_sha256", "is missing"),
         ("the token itself", "[agent.a]\ntoken_sha256 = \"my-token\"\n", "agent.a.token_sha256", "not accepted"),
         (
             "the hash of no token",

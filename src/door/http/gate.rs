@@ -12,6 +12,7 @@ use crate::state::lifecycle::Door;
 use crate::wire::http1::request::{Method, RequestHead};
 use crate::wire::http1::{Field, Reject};
 use crate::wire::websocket::handshake::server::read_upgrade;
+use crate::worker::authentication::Admitted;
 
 /// Where a request goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,12 +110,12 @@ impl Connection {
             };
         }
         let (authenticator, authorization) = (&snapshot.authenticator, value(known.authorization));
-        let principal = if route == Route::Events && snapshot.settings.doors.sse_query_token {
-            super::sse::check_query_token(authenticator, authorization, value(head.query))
+        let admitted = if route == Route::Events && snapshot.settings.doors.sse_query_token {
+            super::sse::check_query_token(&self.worker, authenticator, authorization, value(head.query))
         } else {
-            authenticator.check(authorization)
+            self.worker.check_authorization(authenticator, authorization)
         };
-        let principal = principal.map_err(Early::Denied)?;
+        let principal = self.admit(admitted.map_err(Early::Denied)?);
         media_types(route, head, buf)?;
         // Who opens a stream is announced as the stream's client.
         if route != Route::Events && self.principal.as_ref() != Some(&principal) {
@@ -133,15 +134,22 @@ impl Connection {
     ) -> Result<(Route, Principal), Early> {
         let upgrade = read_upgrade(head, buf).map_err(Early::NoUpgrade)?;
         let header = head.known.authorization.map(|span| span.of(buf));
-        let principal = match (header, upgrade.bearer) {
-            (Some(value), _) => authenticator.check(Some(value)).map_err(Early::Denied)?,
-            (None, Some(token)) => authenticator.check_token(token.of(buf)).map_err(Early::Denied)?,
+        let worker = &self.worker;
+        let admitted = match (header, upgrade.bearer) {
+            (Some(value), _) => worker.check_authorization(authenticator, Some(value)).map_err(Early::Denied)?,
+            (None, Some(token)) => worker.check_token(authenticator, token.of(buf)).map_err(Early::Denied)?,
             (None, None) => match authenticator.without_token() {
-                Some(principal) => principal,
+                Some(principal) => principal.into(),
                 None => return Ok((Route::WebSocket { known: false }, Principal::Anonymous)),
             },
         };
-        Ok((Route::WebSocket { known: true }, principal))
+        Ok((Route::WebSocket { known: true }, self.admit(admitted)))
+    }
+
+    /// Notes what the connection's stay hangs on from now on.
+    fn admit(&mut self, admitted: Admitted) -> Principal {
+        self.worker.leases.hold(self.entry.id(), &mut self.lease, admitted.lease);
+        admitted.principal
     }
 
     /// Whose request this is, and whether its address may come in.

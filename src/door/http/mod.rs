@@ -37,6 +37,7 @@ use crate::state::events::{Event, EventKind};
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::wire::http1::Version;
 use crate::worker::Worker;
+use crate::worker::authentication::HeldLease;
 use crate::worker::open::OpenConnection;
 use crate::worker::stream::Stream;
 use crate::worker::timers::{Deadline, OnExpiry};
@@ -62,6 +63,8 @@ pub(crate) struct Connection {
     client: IpAddr,
     /// Who was seen on this connection last.
     principal: Option<Principal>,
+    /// What its stay hangs on, where that can end.
+    lease: Option<HeldLease>,
     /// Its place in the table of connections, and in the counts of its door and its address.
     entry: ConnectionEntry,
 }
@@ -146,6 +149,7 @@ impl Connection {
             peer,
             client: peer.ip(),
             principal: None,
+            lease: None,
             entry,
             worker,
         }

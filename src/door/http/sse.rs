@@ -9,25 +9,28 @@ use super::answer::{self, Fields};
 use super::{Connection, Flow, Request};
 use crate::door::peer::Arrived;
 use crate::door::sse::{self, Handed, Opening, Posted, SessionId};
-use crate::guard::{Authenticator, Denial, Principal};
+use crate::guard::{Authenticator, Denial};
 use crate::rpc::reply::EchoId;
 use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
 use crate::wire::http1::query::parameter;
 use crate::wire::http1::{Version, write};
+use crate::worker::Worker;
+use crate::worker::authentication::Admitted;
 
 /// Who opens a stream, where its token may stand in the query (`SSE_QUERY_TOKEN`). A header goes first: the query is not looked at then.
 pub(super) fn check_query_token(
+    worker: &Worker,
     authenticator: &Authenticator,
     authorization: Option<&[u8]>,
     query: Option<&[u8]>,
-) -> Result<Principal, Denial> {
+) -> Result<Admitted, Denial> {
     if authorization.is_some() {
-        return authenticator.check(authorization);
+        return worker.check_authorization(authenticator, authorization);
     }
     match parameter(query.unwrap_or_default(), b"token").map(|token| token.map(Zeroizing::new)) {
-        Ok(Some(token)) => authenticator.check_token(&token),
-        Ok(None) => authenticator.check(None),
+        Ok(Some(token)) => worker.check_token(authenticator, &token),
+        Ok(None) => worker.check_authorization(authenticator, None),
         Err(_) => Err(Denial::BadToken),
     }
 }
@@ -40,7 +43,7 @@ impl Connection {
             // It has carried other requests; as a connection of requests it ends here.
             self.record(self.worker.event(EventKind::ConnectionClosed, self.peer));
         }
-        let Self { deadline, open, stream, worker, peer, client, entry, .. } = self;
+        let Self { deadline, open, stream, worker, peer, client, entry, lease, .. } = self;
         // Both must let go of the socket before another owner has it.
         drop((deadline, open));
         let Some(tcp) = stream.into_plain() else { return };
@@ -58,7 +61,7 @@ impl Connection {
         }
         write::field(&mut head, "Connection", b"close");
         write::end_head(&mut head);
-        let arrived = Arrived { tcp, address, received: Vec::new(), principal: Some(principal), entry };
+        let arrived = Arrived { tcp, address, received: Vec::new(), principal: Some(principal), lease, entry };
         if sse::open(&worker, Opening { arrived, head, chunked }) {
             worker.metrics.response(200);
         } else {

@@ -238,10 +238,15 @@ impl Peer {
         let checked = self.check_token(token.as_deref().unwrap_or_default().as_bytes());
         let known = self.principal.borrow().clone();
         match (checked, known) {
-            (Ok(principal), None) => self.admit(principal),
-            (Ok(principal), Some(known)) if principal == known || known == Principal::Anonymous => {
+            (Ok(admitted), None) => {
+                self.renew_lease(admitted.lease);
+                self.admit(admitted.principal);
+            }
+            // Shown again, a newer token of the same agent lets it stay longer.
+            (Ok(admitted), Some(known)) if admitted.principal == known || known == Principal::Anonymous => {
+                self.renew_lease(admitted.lease);
                 if known == Principal::Anonymous {
-                    self.admit(principal);
+                    self.admit(admitted.principal);
                 }
             }
             // A connection is one principal's: its calls and sessions were judged as that one's.

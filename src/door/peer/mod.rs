@@ -33,6 +33,7 @@ use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::{CallInFlight, Door};
 use crate::upstream::link::Link;
 use crate::worker::Worker;
+use crate::worker::authentication::{Admitted, HeldLease, Lease};
 use crate::worker::outbox::Outbox;
 
 pub(crate) use message::Next;
@@ -55,6 +56,8 @@ pub(crate) struct Peer {
     outbox: Rc<Outbox>,
     /// Who it is; `None` until it has authenticated.
     principal: RefCell<Option<Principal>>,
+    /// What its stay hangs on, where that can end.
+    lease: RefCell<Option<HeldLease>>,
     session: RefCell<PeerSession>,
     calls: RefCell<Calls>,
     /// While calls are in flight: draining waits for them.
@@ -81,6 +84,7 @@ impl Peer {
             entry: RefCell::new(Some(entry)),
             session: RefCell::new(PeerSession::new()),
             principal: RefCell::new(None),
+            lease: RefCell::new(None),
             calls: RefCell::default(),
             in_flight: RefCell::new(None),
             waiting: RefCell::default(),
@@ -124,12 +128,23 @@ impl Peer {
     }
 
     /// Whose token this is.
-    fn check_token(&self, token: &[u8]) -> Result<Principal, Denial> {
+    fn check_token(&self, token: &[u8]) -> Result<Admitted, Denial> {
         let snapshot = self.worker.snapshot();
-        match self.door {
-            Door::Tcp => snapshot.tcp_authenticator.check_token(token),
-            Door::Ws | Door::Http => snapshot.authenticator.check_token(token),
-        }
+        let authenticator = match self.door {
+            Door::Tcp => &snapshot.tcp_authenticator,
+            Door::Ws | Door::Http => &snapshot.authenticator,
+        };
+        self.worker.check_token(authenticator, token)
+    }
+
+    /// Takes over what its stay hangs on.
+    fn keep_lease(&self, lease: Option<HeldLease>) {
+        *self.lease.borrow_mut() = lease;
+    }
+
+    /// Its stay hangs on the token that it has shown last.
+    fn renew_lease(&self, lease: Option<Lease>) {
+        self.worker.leases.hold(self.id, &mut self.lease.borrow_mut(), lease);
     }
 
     /// Notes who it is, from now on.
@@ -160,6 +175,9 @@ impl Peer {
         if let Some(entry) = &*self.entry.borrow() {
             entry.received(1, 0);
         }
+        if let Some(lease) = &*self.lease.borrow() {
+            lease.touch(self.worker.tick_epoch_ms());
+        }
     }
 
     /// Counts a message of so many bytes that is to be sent.
@@ -183,6 +201,7 @@ impl Peer {
 
     /// Gives its place in the table back.
     fn vacate(&self) {
+        self.keep_lease(None);
         self.entry.borrow_mut().take();
     }
 

@@ -16,6 +16,7 @@ use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
 use crate::sys::socket::{self, Half, Look};
 use crate::worker::Worker;
+use crate::worker::authentication::HeldLease;
 use crate::worker::framing::Framing;
 use crate::worker::open::OpenConnection;
 use crate::worker::outbox::Outbox;
@@ -81,6 +82,8 @@ pub(crate) struct Arrived {
     pub(crate) received: Vec<u8>,
     /// Who it has shown itself to be.
     pub(crate) principal: Option<Principal>,
+    /// What its stay hangs on, where that can end.
+    pub(crate) lease: Option<HeldLease>,
     pub(crate) entry: ConnectionEntry,
 }
 
@@ -109,6 +112,7 @@ pub(crate) fn serve<W: Wire + 'static>(
     let outbox = Outbox::new(worker.clone(), Some(door), framing, max_bytes);
     outbox.open(fd, write);
     let peer = Peer::new(worker.clone(), door, arrived.address, arrived.entry, outbox, arrived.principal);
+    peer.keep_lease(arrived.lease);
     let served = Served {
         deadline,
         open,

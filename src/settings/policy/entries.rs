@@ -49,19 +49,17 @@ pub(super) fn agent(id: &str, value: &Value, report: &mut Report) -> Option<Agen
     let mut fields = Fields::new(path, value, report)?;
     let allowed = "64 hexadecimal digits: the SHA-256 of the token, never the token itself";
     let example = "\"(printf %s \"$TOKEN\" | sha256sum)\"";
-    let missing = value.get("token_sha256").is_none();
     // The hash of no token at all would let an empty one in.
-    let token = fields
+    let token_sha256 = fields
         .masked("token_sha256", allowed, example, |value| hex32(value.as_str()?).filter(|hash| *hash != sha256(b"")));
-    if missing {
-        fields.fault("token_sha256", None, "is missing", allowed, &format!("token_sha256 = {example}"));
-    }
+    // Without one its tokens are those that the admin API issues. One that cannot be read is no agent without one.
+    let is_whole = token_sha256.is_some() == value.get("token_sha256").is_some();
     let enabled = fields.flag("enabled").unwrap_or(true);
     let tier = fields.text("tier", "the name of a [tier.NAME]", "gold", |_| true);
     let limits = limits(&mut fields, report);
     let access = access(&mut fields, report);
     fields.finish(report);
-    token.map(|token_sha256| Agent { id: id.into(), token_sha256, enabled, tier, limits, access })
+    is_whole.then(|| Agent { id: id.into(), token_sha256, enabled, tier, limits, access })
 }
 
 /// Reads one tier; `None` if it is not a table.

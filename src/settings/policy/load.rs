@@ -137,7 +137,7 @@ fn check_references(policy: &Policy, tiers: &[&str], upstreams: &[&str], report:
             let path = format!("agent.{}.tier", agent.id);
             report.fault(&path, Some(clip(tier)), "no such tier", &tiers.join(", "), &format!("[tier.{tier}]"));
         }
-        if let Some(other) = tokens.insert(agent.token_sha256, &agent.id) {
+        if let Some(other) = agent.token_sha256.and_then(|sha256| tokens.insert(sha256, &agent.id)) {
             let path = format!("agent.{}.token_sha256", agent.id);
             report.fault(&path, None, &format!("is the token of agent {other} as well"), "a token of its own", "");
         }

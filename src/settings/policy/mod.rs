@@ -171,8 +171,8 @@ pub struct UpstreamHeader {
 pub struct Agent {
     /// 1–128 characters of `a-z A-Z 0-9 _ - . : @`.
     pub id: String,
-    /// SHA-256 of its token.
-    pub token_sha256: [u8; 32],
+    /// SHA-256 of a token of its own that does not change; others are issued by the admin API.
+    pub token_sha256: Option<[u8; 32]>,
     /// A disabled agent's token is refused.
     pub enabled: bool,
     /// Tier whose limits and tools apply where the agent has none of its own. Always one of [`Policy::tiers`].
