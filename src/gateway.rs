@@ -3,6 +3,7 @@
 //! [`Shared`] is what lives in `state/` plus what never changes; [`Snapshot`] is what a reload replaces as a whole. Nothing else crosses
 //! from one thread to another.
 
+pub(crate) mod desk;
 mod start;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +13,12 @@ use arc_swap::ArcSwap;
 
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
+use crate::gateway::desk::Desk;
 use crate::guard::hosts::Hosts;
+use crate::guard::jwt::issuer::IssuerRules;
+use crate::guard::jwt::own::{OwnKey, SCOPE};
 use crate::guard::proxies::TrustedProxies;
-use crate::guard::{Authenticator, Permissions};
+use crate::guard::{Authenticator, Issued, Permissions};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
 use crate::state::connections::ConnectionTable;
@@ -34,6 +38,8 @@ pub(crate) struct Shared {
     /// The agents' tokens that were issued. The control thread publishes.
     pub(crate) credentials: Arc<ArcSwap<Credentials>>,
     pub(crate) sealer: Sealer,
+    /// Sessions, the keys of an outside issuer, and the way of token requests to the control thread.
+    pub(crate) desk: Desk,
     /// To the workers that hold the streams of old SSE clients.
     pub(crate) sse_inboxes: Inboxes,
     /// The stdio servers, where there are any.
@@ -58,6 +64,18 @@ impl Shared {
             .unwrap_or_else(|| Arc::new(EventQueue::new(Arc::default())))
     }
 
+    /// The agent whose own token this is, and the token's hash.
+    pub(crate) fn agent_of(&self, token: &[u8], now_ms: u64) -> Option<(Arc<str>, [u8; 32])> {
+        let tokens = self.credentials.load();
+        self.snapshot.load().authenticator.agent_of(token, Issued { tokens: &tokens, now_ms })
+    }
+
+    /// Whether the token with this hash is this agent's now.
+    pub(crate) fn holds(&self, sha256: &[u8; 32], agent: &str, now_ms: u64) -> bool {
+        let tokens = self.credentials.load();
+        self.snapshot.load().authenticator.holds(sha256, agent, Issued { tokens: &tokens, now_ms })
+    }
+
     pub(crate) fn upstream_state(&self, index: usize) -> Arc<UpstreamState> {
         self.lifecycle.upstreams().get(index).cloned().unwrap_or_else(|| Arc::new(UpstreamState::new("")))
     }
@@ -77,6 +95,12 @@ pub(crate) struct Snapshot {
     tls: Vec<Option<Arc<rustls::ClientConfig>>>,
     /// The body of `/.well-known/oauth-protected-resource` (RFC 9728).
     pub(crate) protected_resource: String,
+    /// The body of `/.well-known/oauth-authorization-server` (RFC 8414), where there are sessions.
+    pub(crate) authorization_server: Option<String>,
+    /// What sessions' tokens are signed with; `None`: no session.
+    pub(crate) own_key: Option<Arc<OwnKey>>,
+    /// What must stand in an outside issuer's tokens; `None`: none is accepted.
+    pub(crate) issuer_rules: Option<IssuerRules>,
     /// `WWW-Authenticate` of a 401.
     pub(crate) challenge: String,
 }
@@ -91,12 +115,21 @@ impl Snapshot {
         let base = format!("{scheme}://{host}");
         let hosts =
             Hosts::new(&settings.doors.allowed_hosts, &local_addresses(bound.ip()), settings.browser.origins.clone());
-        let protected_resource = serde_json::json!({
-            "resource": format!("{base}/mcp"),
-            "bearer_methods_supported": ["header"],
-            "resource_name": "Ringwall",
-        })
-        .to_string();
+        let auth = &settings.auth;
+        let ttl_s = auth.jwt_access_ttl.as_secs();
+        // Signing fails for no secret that settings accept; without a key there are no sessions.
+        let own_key =
+            auth.jwt_secret.as_ref().and_then(|secret| OwnKey::new(secret, &base, &format!("{base}/mcp"), ttl_s).ok());
+        let issuer_rules = auth.issuer.as_ref().map(|outside| IssuerRules {
+            issuer: outside.issuer.clone(),
+            audience: outside.audience.clone(),
+            agent_claim: outside.agent_claim.clone(),
+        });
+        let servers: Vec<&str> = own_key
+            .iter()
+            .map(|_| base.as_str())
+            .chain(issuer_rules.iter().map(|rules| rules.issuer.as_str()))
+            .collect();
         Self {
             authenticator: Authenticator::new(&settings.auth, &settings.policy.agents),
             tcp_authenticator: Authenticator::for_tcp(&settings.auth, &settings.policy.agents),
@@ -104,7 +137,10 @@ impl Snapshot {
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
             tls,
-            protected_resource,
+            protected_resource: protected_resource(&base, &servers),
+            authorization_server: own_key.is_some().then(|| authorization_server(&base)),
+            own_key: own_key.map(Arc::new),
+            issuer_rules,
             challenge: format!("Bearer resource_metadata=\"{base}/.well-known/oauth-protected-resource/mcp\""),
             settings,
         }
@@ -122,6 +158,35 @@ impl Snapshot {
     pub(crate) fn tls(&self, upstream: usize) -> Option<Arc<rustls::ClientConfig>> {
         self.tls.get(upstream).cloned().flatten()
     }
+}
+
+/// RFC 9728 §2.
+fn protected_resource(base: &str, authorization_servers: &[&str]) -> String {
+    let mut document = serde_json::json!({
+        "resource": format!("{base}/mcp"),
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Ringwall",
+    });
+    if let (false, Some(members)) = (authorization_servers.is_empty(), document.as_object_mut()) {
+        members.insert("authorization_servers".to_owned(), authorization_servers.into());
+        members.insert("scopes_supported".to_owned(), [SCOPE].as_slice().into());
+    }
+    document.to_string()
+}
+
+/// RFC 8414 §2. There is no authorization endpoint: agents have credentials of their own.
+fn authorization_server(base: &str) -> String {
+    serde_json::json!({
+        "issuer": base,
+        "token_endpoint": format!("{base}/oauth/token"),
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "grant_types_supported": ["client_credentials", "refresh_token"],
+        "revocation_endpoint": format!("{base}/oauth/revoke"),
+        "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
+        "response_types_supported": [],
+        "scopes_supported": [SCOPE],
+    })
+    .to_string()
 }
 
 /// The addresses under which a listener is reached: its own, or all of this host's where it listens on all.

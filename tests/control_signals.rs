@@ -70,6 +70,8 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             targets: Vec::new(),
             webhook: None,
             drain_timeout: Duration::from_secs(60),
+            sessions: None,
+            jwks: None,
             clock,
             on_phase: Box::new(move |phase| seen.lock().unwrap().push(phase)),
         },

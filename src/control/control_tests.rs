@@ -73,6 +73,8 @@ impl Rig {
             targets: vec![Target { upstream, host: "localhost".to_owned(), port: upstream_port }],
             webhook: None,
             drain_timeout,
+            sessions: None,
+            jwks: None,
             clock,
             on_phase: Box::new({
                 let phases = Arc::clone(&phases);

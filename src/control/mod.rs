@@ -11,6 +11,7 @@ pub mod audit;
 mod health;
 pub(crate) mod http;
 pub mod keys;
+pub mod oauth;
 pub mod probes;
 mod signals;
 pub mod tokens;
@@ -28,8 +29,11 @@ use self::anomaly::Detector;
 use self::anomaly::facts::Mailbox;
 use self::audit::AuditSignals;
 use self::health::HealthSource;
+use self::oauth::jwks::{JwksConfig, Keeper};
+use self::oauth::{OAuth, SessionsConfig, Told};
 use self::probes::Target;
 use self::tokens::Tokens;
+use crate::gateway::desk::Visits;
 use crate::observe::metrics::{AlertMetrics, MetricSources};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
@@ -60,6 +64,10 @@ pub struct ControlConfig {
     pub webhook: Option<Webhook>,
     /// `DRAIN_TIMEOUT`: how long calls in flight may take after the first SIGTERM or SIGINT.
     pub drain_timeout: Duration,
+    /// Sessions of agents, where `JWT_SECRET` is set.
+    pub sessions: Option<SessionsConfig>,
+    /// The keys of an outside issuer, where `JWKS_URL` is set.
+    pub jwks: Option<JwksConfig>,
     /// Milliseconds since the Unix epoch.
     pub clock: fn() -> u64,
     /// Called on the control thread after each change of phase that it makes (draining, stopped): wakes the workers.
@@ -149,10 +157,18 @@ async fn run(
     started: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) -> Ended {
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, .. } = config;
-    let ControlConfig { drain_timeout, clock, on_phase, .. } = config;
+    let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox, .. } = shared;
     let ControlShared { store, store_pulse, tokens, .. } = shared;
     let alert_metrics = Arc::clone(&metrics.alerts);
+    let told = Told { events: Arc::clone(&events), alerts: alerts.clone(), clock };
+    let grants = match Grants::set_up(sessions, jwks, &store, told).await {
+        Ok(grants) => grants,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return Ended::Stopped;
+        }
+    };
     let source = HealthSource { facts: Arc::new(facts), lifecycle: Arc::clone(&lifecycle), clock };
     let admin = Admin {
         config: Arc::new(admin),
@@ -193,11 +209,50 @@ async fn run(
         }
     });
     tokio::spawn(tokens.clone().keep());
+    let sessions = grants.start();
     let _ = started.send(Ok(()));
     let reopen = move || audit.reopen();
     let ended = signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await;
     tokens.write_down_last().await;
+    if let Some(sessions) = sessions {
+        sessions.close().await;
+    }
     ended
+}
+
+/// Sessions and an outside issuer's keys, where they are asked for.
+struct Grants {
+    sessions: Option<(Arc<OAuth>, Visits)>,
+    keeper: Option<Keeper>,
+}
+
+impl Grants {
+    /// Reads the sessions that were open, so that they are known before the first client comes.
+    async fn set_up(
+        sessions: Option<SessionsConfig>,
+        jwks: Option<JwksConfig>,
+        store: &Store,
+        told: Told,
+    ) -> io::Result<Self> {
+        let sessions = match sessions {
+            None => None,
+            Some(SessionsConfig { rules, visits, published }) => {
+                let opened = OAuth::open(rules, store.clone(), published, told).await;
+                Some((opened.map_err(io::Error::other)?, visits))
+            }
+        };
+        Ok(Self { sessions, keeper: jwks.map(Keeper::new).transpose().map_err(io::Error::other)? })
+    }
+
+    fn start(self) -> Option<Arc<OAuth>> {
+        if let Some(keeper) = self.keeper {
+            tokio::spawn(keeper.keep());
+        }
+        let (oauth, visits) = self.sessions?;
+        tokio::spawn(Arc::clone(&oauth).serve(visits));
+        tokio::spawn(Arc::clone(&oauth).keep_house());
+        Some(oauth)
+    }
 }
 
 /// Looks at the audit writer's pulse, and raises an alert when its trail cannot be written any more.

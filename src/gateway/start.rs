@@ -13,10 +13,13 @@ use crate::control::alerts::Alerts;
 use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
 use crate::control::anomaly::facts::Mailbox;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
+use crate::control::oauth::jwks::JwksConfig;
+use crate::control::oauth::{OAuthConfig, SessionsConfig};
 use crate::control::tokens::Tokens;
 use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes, tokens};
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
+use crate::gateway::desk::{Desk, Visits};
 use crate::gateway::{Shared, Snapshot};
 use crate::observe::metrics::{AlertMetrics, MetricSources, WorkerMetrics};
 use crate::settings::Settings;
@@ -71,6 +74,9 @@ pub enum StartError {
     /// Alerts cannot be sent.
     #[error(transparent)]
     Webhook(#[from] crate::control::alerts::webhook::Unusable),
+    /// TLS to `JWKS_URL` cannot be set up.
+    #[error("JWKS_URL: {0}")]
+    JwksTls(String),
     /// The system gives no thread or runtime.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -166,7 +172,9 @@ impl Gateway {
         let connections =
             Arc::new(ConnectionTable::new(lifecycle.doors().clone(), max_connections, count, RandomState::new()));
         let (sse_inboxes, inboxes) = Inboxes::new(bridge.len(), crate::bounds::SSE_INBOX);
+        let (desk, visits) = Desk::new();
         let shared = Arc::new(Shared {
+            desk,
             sse_inboxes,
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, tls)),
             connections: connections.clone(),
@@ -181,8 +189,11 @@ impl Gateway {
         let alert_metrics = Arc::new(AlertMetrics::default());
         let webhook = webhook(&settings, &alert_metrics)?;
         let (alerts, outbox) = Alerts::new(shared.events(count), alert_metrics.clone(), crate::worker::epoch_ms);
+        let (sessions, jwks) = (sessions(&settings, &shared, visits), jwks(&settings, &shared)?);
         let control = ControlPlane::start(
             ControlConfig {
+                sessions,
+                jwks,
                 health_listener: Some(health),
                 admin_listener: Some(admin),
                 admin: AdminConfig {
@@ -341,6 +352,31 @@ impl Gateway {
         }
         if faults.is_empty() { Ended::Cleanly } else { Ended::Otherwise(faults.join("; ")) }
     }
+}
+
+/// What sessions are made of, where there are any.
+fn sessions(settings: &Settings, shared: &Arc<Shared>, visits: Visits) -> Option<SessionsConfig> {
+    let (agents, holders) = (shared.clone(), shared.clone());
+    let auth = &settings.auth;
+    let rules = OAuthConfig {
+        own_key: shared.snapshot.load().own_key.clone()?,
+        secret: auth.jwt_secret.clone()?,
+        refresh_ttl: auth.jwt_refresh_ttl,
+        idle: auth.session_timeout,
+        clean_every: auth.session_cleanup_interval,
+        max_sessions: auth.max_concurrent_sessions,
+        agent_of: Box::new(move |token| agents.agent_of(token, crate::worker::epoch_ms())),
+        holds: Box::new(move |sha256, agent| holders.holds(sha256, agent, crate::worker::epoch_ms())),
+    };
+    Some(SessionsConfig { rules, visits, published: shared.desk.sessions.clone() })
+}
+
+/// Where an outside issuer's keys come from, where there is one.
+fn jwks(settings: &Settings, shared: &Shared) -> Result<Option<JwksConfig>, StartError> {
+    let Some(issuer) = &settings.auth.issuer else { return Ok(None) };
+    let tls = crate::upstream::tls::client_config(None).map_err(StartError::JwksTls)?;
+    let (published, wanted) = (shared.desk.issuer_keys.clone(), shared.desk.keys_wanted.clone());
+    Ok(Some(JwksConfig { url: issuer.jwks_url.clone(), tls, published, wanted }))
 }
 
 fn unspecified() -> SocketAddr {

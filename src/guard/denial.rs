@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::guard::jwt::Refusal;
 use crate::state::events::EventKind;
 
 /// Why something is refused. One value, from which the HTTP status, the answer, the audit event and the metric label are
@@ -24,6 +25,8 @@ pub enum Denial {
     MalformedAuthorization,
     /// A token that is not known, or no longer.
     BadToken,
+    /// A JWT that is not accepted.
+    BadJwt(Refusal),
     /// The call names another agent than the token's.
     ForeignAgent {
         /// The token's agent.
@@ -64,7 +67,7 @@ impl Denial {
         match self {
             Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => Tell::Http(403),
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
-            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken => Tell::Http(401),
+            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => Tell::Http(401),
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
             Self::ToolNotPermitted => Tell::Unknown,
             Self::AuditUnavailable => Tell::Rpc { status: 503, code: -32603 },
@@ -81,7 +84,7 @@ impl Denial {
             Self::MissingToken | Self::MalformedAuthorization => {
                 "Missing Authorization header. Use: Bearer <token>".into()
             }
-            Self::BadToken => "Invalid or revoked token".into(),
+            Self::BadToken | Self::BadJwt(_) => "Invalid or revoked token".into(),
             Self::ForeignAgent { own, named: Some(named) } => {
                 format!("Token for agent \"{own}\" cannot access agent \"{named}\"").into()
             }
@@ -113,11 +116,17 @@ impl Denial {
             Self::AddressFull => "ip-connections",
             Self::HostNotServed => "host",
             Self::OriginNotAllowed => "origin",
-            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken => "authentication",
+            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => "authentication",
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => "agent-binding",
             Self::ToolNotPermitted => "tool-permission",
             Self::AuditUnavailable => "audit",
         }
+    }
+
+    /// Whether somebody has failed to show who it is.
+    #[must_use]
+    pub fn is_failed_authentication(&self) -> bool {
+        self.rule() == "authentication"
     }
 
     /// The JSON pointer of the field it is about, from the message's root.
@@ -135,9 +144,11 @@ impl Denial {
         match self {
             Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => EventKind::BlockedConnection,
             Self::DoorFull | Self::AddressFull => EventKind::ConnectionLimit,
-            Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::ForeignAgent { .. } => {
-                EventKind::InvalidAuth
-            }
+            Self::MissingToken
+            | Self::MalformedAuthorization
+            | Self::BadToken
+            | Self::BadJwt(_)
+            | Self::ForeignAgent { .. } => EventKind::InvalidAuth,
             Self::AmbiguousAgent => EventKind::InvalidInput,
             // Not a failed authentication: who calls is known, and guesses of tools must not count towards a lockout.
             Self::ToolNotPermitted => EventKind::ComplianceBlocked,

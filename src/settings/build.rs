@@ -104,7 +104,9 @@ impl Reader {
     }
 
     fn auth(&mut self) -> Option<Auth> {
+        let issuer = self.issuer()?;
         Some(Auth {
+            issuer,
             enabled: self.get(&WS_AUTH_ENABLED)?,
             door_token: self.get(&WS_AUTH_TOKEN)?,
             tcp_token: self.get(&TCP_AUTH_TOKEN)?,
@@ -124,6 +126,26 @@ impl Reader {
             webhook_ip_allowlist: self.get(&WEBHOOK_IP_ALLOWLIST)?,
             ip_denylist: self.get(&IP_DENYLIST)?,
         })
+    }
+
+    /// `JWKS_URL`, `JWT_ISSUER` and `JWT_AUDIENCE` are one thing: all of them, or none.
+    fn issuer(&mut self) -> Option<Option<OutsideIssuer>> {
+        let (jwks_url, issuer, audience) = (self.get(&JWKS_URL)?, self.get(&JWT_ISSUER)?, self.get(&JWT_AUDIENCE)?);
+        let agent_claim = self.get(&JWT_AGENT_CLAIM)?;
+        let given = [jwks_url.is_some(), issuer.is_some(), audience.is_some()];
+        if let (Some(jwks_url), Some(issuer), Some(audience)) = (jwks_url, issuer, audience) {
+            return Some(Some(OutsideIssuer { jwks_url, issuer, audience, agent_claim }));
+        }
+        let specs = [&JWKS_URL.spec, &JWT_ISSUER.spec, &JWT_AUDIENCE.spec];
+        for (spec, is_given) in specs.into_iter().zip(given) {
+            // What was given but not accepted has its fault already.
+            let is_missing = !is_given && self.values.given(spec).is_none_or(|given| given.text.trim().is_empty());
+            if given.contains(&true) && is_missing {
+                let why = "is needed, because JWKS_URL, JWT_ISSUER and JWT_AUDIENCE belong together";
+                self.faults.push(self.values.fault(spec, why));
+            }
+        }
+        Some(None)
     }
 
     fn rates(&mut self) -> Option<Rates> {

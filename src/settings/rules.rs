@@ -171,7 +171,22 @@ impl Rules<'_> {
                 );
             }
         }
-        let nobody = auth.door_token.is_none() && auth.jwt_secret.is_none() && self.settings.policy.agents.is_empty();
+        if let Some(issuer) = &auth.issuer
+            && !is_private_enough(&issuer.jwks_url)
+        {
+            let why = "fetches keys in clear from another machine: who stands in between could put in his own";
+            self.refuse(
+                &JWKS_URL.spec,
+                why,
+                "an https:// URL; http:// on a loopback address only",
+                &format!("JWKS_URL={}", JWKS_URL.spec.example),
+            );
+        }
+        if auth.issuer.is_none() && self.values.given(&JWT_AGENT_CLAIM.spec).is_some() {
+            self.warn(JWT_AGENT_CLAIM.spec.name, "is not used, because JWKS_URL is not set");
+        }
+        let no_jwt = auth.jwt_secret.is_none() && auth.issuer.is_none();
+        let nobody = auth.door_token.is_none() && no_jwt && self.settings.policy.agents.is_empty();
         if auth.enabled && !auth.demo_mode && nobody {
             self.warn(
                 WS_AUTH_TOKEN.spec.name,
@@ -261,6 +276,15 @@ fn secrets_in_clear(policy: &Policy) -> Vec<String> {
         !tls && !local && !upstream.headers.is_empty()
     };
     policy.upstreams.iter().filter(in_clear).map(|upstream| upstream.name.clone()).collect()
+}
+
+/// Whether what comes from this URL is what its server has sent.
+fn is_private_enough(url: &str) -> bool {
+    super::url::http_target(url).is_ok_and(|target| {
+        let local =
+            target.host == "localhost" || target.host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        target.tls || local
+    })
 }
 
 /// Whether `SSL_ENABLED` was asked for, even if a path is missing: that has a fault of its own.

@@ -144,6 +144,8 @@ pub struct Auth {
     pub jwt_access_ttl: Duration,
     /// Life of a refresh token.
     pub jwt_refresh_ttl: Duration,
+    /// Whose tokens are accepted beside our own.
+    pub issuer: Option<OutsideIssuer>,
     /// Idleness after which a session ends.
     pub session_timeout: Duration,
     /// How often ended sessions are cleared away.
@@ -164,6 +166,19 @@ pub struct Auth {
     pub webhook_ip_allowlist: Vec<IpNet>,
     /// Who is refused on every listener.
     pub ip_denylist: Vec<IpNet>,
+}
+
+/// An issuer of tokens outside of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutsideIssuer {
+    /// Where it publishes its keys: https, or http on a loopback address.
+    pub jwks_url: String,
+    /// `iss` of its tokens.
+    pub issuer: String,
+    /// What `aud` of its tokens must name.
+    pub audience: String,
+    /// The claim that is the agent's id.
+    pub agent_claim: String,
 }
 
 /// How much anyone may do. The numbers are those in force, the profile's factor included.

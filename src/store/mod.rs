@@ -19,6 +19,7 @@ mod backup;
 mod open;
 mod reader;
 mod schema;
+pub mod sessions;
 pub mod tokens;
 mod writer;
 

@@ -4,7 +4,7 @@
 //! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
 
 /// In the order in which they are taken. New ones go to the end.
-pub(super) const STEPS: &[&str] = &[TOKENS];
+pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS];
 
 /// Tokens of agents. What is shown once is not here, only its SHA-256.
 const TOKENS: &str = "
@@ -20,4 +20,17 @@ const TOKENS: &str = "
         replaced_by  TEXT
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX tokens_by_agent ON tokens (agent, id);
+";
+
+/// Sessions of agents that are open. A row ends with its session.
+const SESSIONS: &str = "
+    CREATE TABLE sessions (
+        sid            BLOB PRIMARY KEY CHECK (length(sid) = 16),
+        agent          TEXT NOT NULL CHECK (length(agent) BETWEEN 1 AND 128),
+        token_sha256   BLOB NOT NULL CHECK (length(token_sha256) = 32),
+        refresh_sha256 BLOB NOT NULL CHECK (length(refresh_sha256) = 32),
+        opened_ms      INTEGER NOT NULL,
+        last_used_ms   INTEGER NOT NULL,
+        expires_ms     INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
 ";

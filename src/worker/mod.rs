@@ -51,6 +51,7 @@ pub(crate) struct Worker {
     pub(crate) open: OpenConnections,
     /// What the stay of connections hangs on that have shown a token which can end.
     pub(crate) leases: authentication::Leases,
+    verified: authentication::Verified,
     /// The streams of old SSE clients.
     pub(crate) sse: crate::door::sse::Sessions,
     /// The numbers of the settings that every request looks at.
@@ -143,6 +144,7 @@ impl Worker {
             }),
             open: OpenConnections::default(),
             leases: authentication::Leases::default(),
+            verified: authentication::Verified::default(),
             tick: Cell::new((epoch_ms(), 0)),
             sse: crate::door::sse::Sessions::default(),
             lingering: Cell::new(0),

@@ -21,6 +21,13 @@ const PRODUCTION: &[(&str, &str)] = &[
     ("ORCHESTRATOR_SECURITY_TOKEN", OTHER_SECRET),
 ];
 
+/// An outside issuer, whole.
+const ISSUER: &[(&str, &str)] = &[
+    ("JWKS_URL", "https://id.example.com/keys"),
+    ("JWT_ISSUER", "https://id.example.com/"),
+    ("JWT_AUDIENCE", "ringwall"),
+];
+
 fn load(pairs: &[(&str, &str)]) -> Result<Loaded, Faults> {
     Settings::load(&Inputs::from_pairs(pairs))
 }
@@ -76,6 +83,20 @@ fn defaults_are_those_of_the_profile() {
 }
 
 #[test]
+fn an_outside_issuer_is_taken_whole() {
+    let issuer = accepted(ISSUER).settings.auth.issuer.unwrap();
+    assert_eq!(issuer.jwks_url, "https://id.example.com/keys");
+    // Letter for letter: its last slash is part of an issuer's name.
+    assert_eq!((issuer.issuer.as_str(), issuer.audience.as_str()), ("https://id.example.com/", "ringwall"));
+    assert_eq!(issuer.agent_claim, "sub");
+    for url in ["http://127.0.0.1:8080/keys", "http://[::1]/keys", "http://localhost/keys"] {
+        let pairs = [("JWKS_URL", url), ISSUER[1], ISSUER[2], ("JWT_AGENT_CLAIM", "azp")];
+        assert_eq!(accepted(&pairs).settings.auth.issuer.unwrap().agent_claim, "azp", "{url}");
+    }
+    assert_eq!(accepted(&[]).settings.auth.issuer, None);
+}
+
+#[test]
 fn each_of_these_alone_stops_the_start() {
     for (name, pairs, at_fault, says) in [
         ("a port that is no number", vec![("MCP_BRIDGE_PORT", "http")], "MCP_BRIDGE_PORT", "not a whole number"),
@@ -116,6 +137,23 @@ fn each_of_these_alone_stops_the_start() {
             "CORS_ALLOWED_ORIGINS",
             "no path",
         ),
+        ("an issuer without an audience", vec![ISSUER[0], ISSUER[1]], "JWT_AUDIENCE", "is needed"),
+        ("an issuer without a name", vec![ISSUER[0], ISSUER[2]], "JWT_ISSUER", "is needed"),
+        ("an issuer without keys", vec![ISSUER[1], ISSUER[2]], "JWKS_URL", "is needed"),
+        (
+            "keys that come in clear",
+            vec![("JWKS_URL", "http://id.example.com/keys"), ISSUER[1], ISSUER[2]],
+            "JWKS_URL",
+            "in clear",
+        ),
+        ("keys from nowhere", vec![("JWKS_URL", "id.example.com"), ISSUER[1], ISSUER[2]], "JWKS_URL", "URL"),
+        (
+            "an issuer of two words",
+            vec![ISSUER[0], ("JWT_ISSUER", "https://id example"), ISSUER[2]],
+            "JWT_ISSUER",
+            "contains a blank",
+        ),
+        ("a claim without a name", vec![("JWT_AGENT_CLAIM", "")], "JWT_AGENT_CLAIM", "is empty"),
         ("TLS without certificate", vec![("SSL_ENABLED", "true"), ("SSL_KEY_PATH", "k")], "SSL_CERT_PATH", "is needed"),
         ("TLS without key", vec![("SSL_ENABLED", "true"), ("SSL_CERT_PATH", "c")], "SSL_KEY_PATH", "is needed"),
         ("client certificates without CA", vec![("TLS_CLIENT_AUTH", "required")], "TLS_CLIENT_AUTH", "SSL_CA_PATH"),

@@ -42,6 +42,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) challenge: Option<&'a str>,
     /// `Mcp-Session-Id`.
     pub(crate) session: Option<&'a str>,
+    /// `Cache-Control: no-store`, and `Pragma` for caches that know no better.
+    pub(crate) no_store: bool,
     /// The fields that the answer to a refused upgrade needs.
     pub(crate) upgrade: Option<crate::wire::http1::Reject>,
 }
@@ -74,6 +76,10 @@ pub(crate) fn extra(out: &mut Vec<u8>, fields: Fields<'_>) {
     }
     if let Some(session) = fields.session {
         write::field(out, "Mcp-Session-Id", session.as_bytes());
+    }
+    if fields.no_store {
+        write::field(out, "Cache-Control", b"no-store");
+        write::field(out, "Pragma", b"no-cache");
     }
     if let Some(reject) = fields.upgrade {
         crate::wire::websocket::handshake::server::write_reject_fields(out, reject);

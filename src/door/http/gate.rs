@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::Connection;
 use super::answer::{self, Fields};
+use crate::gateway::desk::Errand;
 use crate::guard::{Authenticator, Denial, Principal};
 use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
@@ -35,6 +36,8 @@ pub(super) enum Route {
     /// `GET /pass-through/…`: a WebSocket without MCP, see `door/pass_through.rs`.
     #[cfg(feature = "pass-through")]
     PassThrough,
+    /// `POST /oauth/token`, `POST /oauth/revoke`: answered by the control thread.
+    OAuth(Errand),
     /// Something that the gateway answers by itself.
     Page(Page),
 }
@@ -55,6 +58,8 @@ pub(super) enum Page {
     Ready,
     /// `GET /.well-known/oauth-protected-resource` (RFC 9728).
     ProtectedResource,
+    /// `GET /.well-known/oauth-authorization-server` (RFC 8414).
+    AuthorizationServer,
 }
 
 /// Why a request goes no further than its head.
@@ -69,6 +74,8 @@ pub(super) enum Early {
     NotAcceptable(&'static str),
     /// The body is not JSON.
     UnsupportedMediaType,
+    /// The body is neither a form nor JSON.
+    UnsupportedForm,
     /// It is no valid request for an upgrade.
     NoUpgrade(Reject),
 }
@@ -95,8 +102,14 @@ impl Connection {
         let known = &head.known;
         let value = |span: Option<crate::wire::Span>| span.map(|span| span.of(buf));
         snapshot.hosts.check(value(known.host), value(known.origin)).map_err(Early::Denied)?;
-        if let Route::Page(page) = route {
-            return Ok((Route::Page(page), Principal::Anonymous));
+        match route {
+            Route::Page(Page::AuthorizationServer) if snapshot.authorization_server.is_none() => {
+                return Err(Early::NotFound);
+            }
+            // Who asks for a token says who it is in the request itself.
+            Route::OAuth(_) if super::oauth::media(head, buf).is_none() => return Err(Early::UnsupportedForm),
+            Route::Page(_) | Route::OAuth(_) => return Ok((route, Principal::Anonymous)),
+            _ => {}
         }
         if route == (Route::WebSocket { known: true }) {
             return self.gate_upgrade(&snapshot.authenticator, head, buf);
@@ -200,6 +213,9 @@ impl Connection {
                 let fields = Fields { upgrade: Some(*reject), ..fields };
                 return answer::error(&mut self.output, reject.status, reject.reason, fields);
             }
+            Early::UnsupportedForm => {
+                (415, "Unsupported media type: send application/x-www-form-urlencoded or application/json")
+            }
             Early::UnsupportedMediaType => {
                 (415, "Unsupported media type: send application/json, in UTF-8, without Content-Encoding")
             }
@@ -218,9 +234,10 @@ impl Connection {
             Denial::OriginNotAllowed => event.with_details(format_args!("BLOCKED: Origin is not allowed")),
             Denial::MissingToken => event.with_details(format_args!("no token")),
             Denial::MalformedAuthorization => event.with_details(format_args!("not a bearer token")),
+            Denial::BadJwt(refusal) => event.with_details(format_args!("JWT: {refusal}")),
             _ => event,
         });
-        if matches!(denial, Denial::MissingToken | Denial::MalformedAuthorization | Denial::BadToken) {
+        if denial.is_failed_authentication() {
             self.worker.metrics.door(Door::Http).auth_failures.inc();
         }
         let before = self.output.len();
@@ -258,6 +275,10 @@ fn route(head: &RequestHead, buf: &[u8]) -> Result<Route, Early> {
         b"/.well-known/oauth-protected-resource" | b"/.well-known/oauth-protected-resource/mcp" => {
             page(Page::ProtectedResource)
         }
+        b"/.well-known/oauth-authorization-server" => page(Page::AuthorizationServer),
+        b"/oauth/token" | b"/oauth/revoke" if head.method != Method::Post => Err(Early::MethodNotAllowed("POST")),
+        b"/oauth/token" => Ok(Route::OAuth(Errand::Token)),
+        b"/oauth/revoke" => Ok(Route::OAuth(Errand::Revoke)),
         _ => Err(Early::NotFound),
     }
 }
@@ -290,7 +311,7 @@ fn media_types(route: Route, head: &RequestHead, buf: &[u8]) -> Result<(), Early
 }
 
 /// Whether this is `application/json` without a charset, or with the only one that JSON is exchanged in (RFC 8259 §8.1).
-fn is_json_in_utf8(value: &[u8]) -> bool {
+pub(super) fn is_json_in_utf8(value: &[u8]) -> bool {
     let charset_is_utf8 = |parameter: &[u8]| {
         let parameter = parameter.trim_ascii();
         let Some((name, charset)) = parameter.split_at_checked(7) else { return true };
@@ -305,7 +326,7 @@ fn is_json_in_utf8(value: &[u8]) -> bool {
 }
 
 /// Whether a media type with parameters is this type.
-fn is_type(value: &[u8], wanted: &[u8]) -> bool {
+pub(super) fn is_type(value: &[u8], wanted: &[u8]) -> bool {
     let essence = value.split(|b| *b == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(wanted)
 }

@@ -13,6 +13,7 @@ mod child;
 mod events;
 mod gate;
 mod merged;
+mod oauth;
 mod outcome;
 mod pages;
 mod plan;
@@ -218,6 +219,8 @@ impl Connection {
             Route::Delete => self.end_session(request).await,
             Route::WebSocket { .. } => self.upgrade(request).await,
             Route::Message => self.posted(request).await,
+            // Rare, and its future is large beside those of calls.
+            Route::OAuth(errand) => Box::pin(self.oauth(request, errand)).await,
             // It has become a stream.
             Route::Events => Flow::Close,
             #[cfg(feature = "pass-through")]

@@ -22,6 +22,13 @@ impl Connection {
                 answer::whole(&mut self.output, status, "text/plain; charset=utf-8", text.as_bytes(), fields);
                 self.worker.metrics.response(status);
             }
+            Page::AuthorizationServer => {
+                let snapshot = self.worker.snapshot();
+                // The gate lets nobody pass where there is none.
+                let document = snapshot.authorization_server.as_deref().unwrap_or("{}");
+                answer::json(&mut self.output, 200, document.as_bytes(), close);
+                self.worker.metrics.response(200);
+            }
             Page::ProtectedResource => {
                 let snapshot = self.worker.snapshot();
                 answer::json(&mut self.output, 200, snapshot.protected_resource.as_bytes(), close);

@@ -41,9 +41,14 @@ impl Connection {
                     continue;
                 }
             };
-            let is_call = matches!(route, Route::Post | Route::Message);
+            let is_call = matches!(route, Route::Post | Route::Message | Route::OAuth(_));
             let in_flight = is_call.then(|| self.worker.shared.lifecycle.begin_call(self.worker.index));
-            let placed = match self.receive_body(&opening).await {
+            let max_bytes = self.worker.limits.get().max_request_bytes;
+            let max_bytes = match route {
+                Route::OAuth(_) => max_bytes.min(crate::gateway::desk::MAX_BODY_BYTES),
+                _ => max_bytes,
+            };
+            let placed = match self.receive_body(&opening, max_bytes).await {
                 Ok(placed) => placed,
                 Err(BodyEnd::Reject(reject)) => return Err(self.reject(reject, opening.is_head).await),
                 Err(BodyEnd::Flow(flow)) => return Err(flow),
@@ -189,7 +194,7 @@ impl Connection {
         self.entry.touch(self.worker.tick_epoch_ms());
     }
 
-    async fn receive_body(&mut self, opening: &Opening) -> Result<Placed, BodyEnd> {
+    async fn receive_body(&mut self, opening: &Opening, max_bytes: u64) -> Result<Placed, BodyEnd> {
         let mut head = opening.head.clone();
         let limits = self.worker.limits.get();
         let framing = match opening.body {
@@ -199,7 +204,7 @@ impl Connection {
             Body::Length(n) => Framing::Length(n),
             Body::Chunked => Framing::Chunked,
         };
-        let mut decoder = BodyDecoder::new(framing, limits.max_request_bytes).map_err(reject)?;
+        let mut decoder = BodyDecoder::new(framing, max_bytes).map_err(reject)?;
         // Decoded bytes are moved down to follow the head without a gap, up to `end`; `raw` is what is not decoded yet.
         let (mut end, mut raw) = (head.end, head.end);
         let mut waited = false;

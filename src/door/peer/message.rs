@@ -250,11 +250,15 @@ impl Peer {
                 }
             }
             // A connection is one principal's: its calls and sessions were judged as that one's.
-            _ => {
-                let denial = Denial::BadToken;
+            (checked, _) => {
+                let denial = checked.err().unwrap_or(Denial::BadToken);
                 self.worker.metrics.door(self.door).auth_failures.inc();
                 self.worker.metrics.refusals.inc(denial.rule());
-                self.record(self.worker.event(EventKind::InvalidAuth, self.address).with_rule(denial.rule()));
+                let event = self.worker.event(EventKind::InvalidAuth, self.address).with_rule(denial.rule());
+                self.record(match denial {
+                    Denial::BadJwt(refusal) => event.with_details(format_args!("JWT: {refusal}")),
+                    _ => event,
+                });
                 self.say_error(id, -32000, "Authentication failed", None);
                 return Step::Close;
             }

@@ -197,8 +197,8 @@ impl<'de> Deserialize<'de> for Date {
             }
 
             fn visit_f64<E: Error>(self, seconds: f64) -> Result<Date, E> {
-                // What is not a number fails both comparisons.
-                if !(seconds >= 0.0 && seconds <= 253_402_300_799.0) {
+                // What is not a number is in no range.
+                if !(0.0..=253_402_300_799.0).contains(&seconds) {
                     return Err(E::custom("a date out of range"));
                 }
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within the range above")]

@@ -97,6 +97,8 @@ pub enum Kind {
     Url,
     /// The same, and it carries a key.
     SecretUrl,
+    /// A name of printable characters, such as an issuer's.
+    Name,
     /// A token or key of printable characters.
     Secret,
     /// 64 hexadecimal digits.
@@ -127,6 +129,7 @@ impl Kind {
             Self::File => "a path".into(),
             Self::UrlPath => "a path that starts with /".into(),
             Self::Url | Self::SecretUrl => "an http:// or https:// URL without user information and fragment".into(),
+            Self::Name => "printable ASCII characters without blanks and quotes, at most 256".into(),
             Self::Secret => "printable ASCII characters without blanks, at least 32".into(),
             Self::Key256 => "64 hexadecimal digits".into(),
             Self::WebhookKeys => "whsec_ and base64 of at least 24 bytes; several separated by blanks".into(),

@@ -257,6 +257,21 @@ pub(super) fn optional_url(_: &Kind, text: &str) -> Result<Option<String>, Strin
     Ok(Some(text.trim_end_matches('/').to_owned()))
 }
 
+pub(super) fn optional_name(kind: &Kind, text: &str) -> Result<Option<String>, String> {
+    if text.trim().is_empty() { Ok(None) } else { name(kind, text).map(Some) }
+}
+
+pub(super) fn name(_: &Kind, text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"\\".contains(&byte));
+    match text.len() {
+        0 => Err("is empty".into()),
+        1..=256 if plain => Ok(text.to_owned()),
+        1..=256 => Err("contains a blank, a quote, a control character or a character outside ASCII".into()),
+        _ => Err("is longer than 256 characters".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

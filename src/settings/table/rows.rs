@@ -102,6 +102,14 @@ settings! {
             "900", "Life of an access token, seconds.";
         JWT_REFRESH_TTL: Duration = parse::seconds, SECONDS, ["1209600", "1209600"],
             "1209600", "Life of a refresh token, seconds. At least JWT_ACCESS_TTL.";
+        JWKS_URL: Option<String> = parse::optional_url, Kind::Url, ["", ""],
+            "https://id.example.com/.well-known/jwks.json", "Keys of an outside issuer whose tokens are accepted as agents' (RS256, ES256, EdDSA). Needs JWT_ISSUER and JWT_AUDIENCE.";
+        JWT_ISSUER: Option<String> = parse::optional_name, Kind::Name, ["", ""],
+            "https://id.example.com/", "The iss of that issuer's tokens, letter for letter.";
+        JWT_AUDIENCE: Option<String> = parse::optional_name, Kind::Name, ["", ""],
+            "https://mcp.example.com/mcp", "What the aud of that issuer's tokens must name.";
+        JWT_AGENT_CLAIM: String = parse::name, Kind::Name, ["sub", "sub"],
+            "azp", "The claim of that issuer's tokens that is the agent's id.";
         SESSION_TIMEOUT: Duration = parse::millis, MS, ["1800000", "1800000"],
             "1800000", "Idleness after which a session ends, milliseconds.";
         SESSION_CLEANUP_INTERVAL: Duration = parse::millis, MS, ["300000", "300000"],

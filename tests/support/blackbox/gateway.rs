@@ -20,7 +20,8 @@ pub(crate) struct Gateway {
     pub(crate) tcp: SocketAddr,
     pub(crate) health: SocketAddr,
     pub(crate) admin: SocketAddr,
-    folder: tempfile::TempDir,
+    folder: Arc<tempfile::TempDir>,
+    arguments: Vec<String>,
     log: Arc<Mutex<String>>,
 }
 
@@ -41,8 +42,18 @@ impl Gateway {
         if let Some(policy) = policy {
             std::fs::write(folder.path().join("ringwall.toml"), policy).unwrap();
         }
+        Self::launch_in(Arc::new(folder), settings, arguments.iter().map(ToString::to_string).collect())
+    }
+
+    /// The next process in the same folder. This one must have ended.
+    pub(crate) fn again(mut self, settings: &[(&str, &str)]) -> Self {
+        assert!(!self.is_running(), "two gateways in one folder");
+        Self::launch_in(Arc::clone(&self.folder), settings, self.arguments.clone())
+    }
+
+    fn launch_in(folder: Arc<tempfile::TempDir>, settings: &[(&str, &str)], arguments: Vec<String>) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
-        command.args(arguments).current_dir(folder.path()).env_clear();
+        command.args(&arguments).current_dir(folder.path()).env_clear();
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
         // All tests hold for both drivers: IO_DRIVER=epoll cargo test.
         if let Some(driver) = std::env::var_os("IO_DRIVER") {
@@ -82,7 +93,7 @@ impl Gateway {
             Err(_) => panic!("the gateway did not start: {}", log.lock().unwrap()),
         };
         let (bridge, tcp, health, admin) = (address("mcp"), address("tcp"), address("health"), address("admin"));
-        Self { child, bridge, tcp, health, admin, folder, log }
+        Self { child, bridge, tcp, health, admin, folder, arguments, log }
     }
 
     /// Waits until an upstream is known to be reachable.
