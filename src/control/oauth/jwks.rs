@@ -214,4 +214,57 @@ mod tests {
             assert_eq!(published.load().generation(), 2);
         });
     }
+
+    /// A server with a certificate of its own, which it says in PEM.
+    async fn tls_server(answer: String) -> (SocketAddr, String) {
+        use rustls::pki_types::pem::PemObject;
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![rustls::pki_types::CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()],
+                rustls::pki_types::PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
+            )
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // Who does not trust us goes away.
+                let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"\r\n\r\n") {
+                    seen.push(stream.read_u8().await.unwrap());
+                }
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                let _ = stream.shutdown().await;
+            }
+        });
+        (address, certificate)
+    }
+
+    #[test]
+    fn keys_come_over_tls_from_whom_the_operator_trusts() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (address, certificate) = tls_server(answer("200 OK", &format!("{{\"keys\":[{KEY}]}}"))).await;
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), certificate).unwrap();
+            let refresh = async |tls, host: &str| {
+                let url = format!("https://{host}:{}/keys", address.port());
+                let config = JwksConfig { url, tls, published: Arc::default(), wanted: Arc::default() };
+                Keeper::new(config).unwrap().refresh().await.is_ok()
+            };
+            let trusting = crate::upstream::tls::client_config(Some(file.path())).unwrap();
+            assert!(refresh(Arc::clone(&trusting), "localhost").await);
+            assert!(!refresh(trusting, "127.0.0.1").await, "another name than the certificate's");
+            let usual = crate::upstream::tls::client_config(None).unwrap();
+            assert!(!refresh(usual, "localhost").await, "nobody has vouched for it");
+        });
+    }
 }
