@@ -102,6 +102,9 @@ const RESPONSE_PREFIXES: [&[u8]; 3] = [b"access-control-", b"content-security-po
 
 /// Appends `HTTP/1.1 STATUS REASON` and its line end. A status outside 100–599 becomes 502.
 pub fn status_line(out: &mut Vec<u8>, status: u16) {
+    if status == 200 {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     let status = if matches!(status, 100..=599) { status } else { 502 };
     out.extend_from_slice(b"HTTP/1.1 ");
     decimal(out, u64::from(status));
@@ -181,38 +184,100 @@ pub fn copy_response_fields(out: &mut Vec<u8>, head: &ResponseHead, buf: &[u8]) 
 fn copy_fields(out: &mut Vec<u8>, fields: &Fields, buf: &[u8], stops: &Stops, replaced: &[String]) {
     let names_fields =
         fields.iter().any(|field| is_connection(field.name.of(buf)) && !is_plain_connection(field.value.of(buf)));
+    // Lines that stand one behind the other and as they are to be written are copied together.
+    let mut run = 0..0;
     for field in fields {
         let name = field.name.of(buf);
         let stopped = stops.contain(name)
-            || name.contains(&b'_')
+            || has_underscore(name)
             || replaced.iter().any(|stop| name.eq_ignore_ascii_case(stop.as_bytes()))
             || (names_fields && is_named_in_connection(fields, buf, name));
-        if !stopped {
+        if stopped {
+            continue;
+        }
+        let line = field.name.start as usize..field.value.end as usize + 2;
+        if !is_plain_line(buf, field.name, field.value) {
+            out.extend_from_slice(buf.get(std::mem::take(&mut run)).unwrap_or_default());
             copy_line(out, buf, field.name, field.value);
+        } else if run.end == line.start {
+            run.end = line.end;
+        } else {
+            let before = std::mem::replace(&mut run, line);
+            out.extend_from_slice(buf.get(before).unwrap_or_default());
         }
     }
+    out.extend_from_slice(buf.get(run).unwrap_or_default());
+}
+
+/// Whether the field was received as [`copy_line`] writes it: one space behind the colon, none behind the value.
+fn is_plain_line(buf: &[u8], name: Span, value: Span) -> bool {
+    let between = Span { start: name.end, end: value.start };
+    let behind = Span { start: value.end, end: value.end.saturating_add(2) };
+    between.of(buf) == b": " && behind.of(buf) == b"\r\n"
+}
+
+/// Whether there is a `_`, eight bytes at a time.
+fn has_underscore(name: &[u8]) -> bool {
+    const LOW: u64 = u64::MAX / 255;
+    let (words, rest) = name.as_chunks::<8>();
+    words.iter().any(|word| {
+        // A byte is 0 where there is one, and subtracting 1 from 0 alone sets a high bit that was not set.
+        let zeros = u64::from_ne_bytes(*word) ^ (LOW * u64::from(b'_'));
+        zeros.wrapping_sub(LOW) & !zeros & (LOW << 7) != 0
+    }) || rest.contains(&b'_')
 }
 
 /// A list of stopped names, with an index by length and first letter that spares most names the comparisons.
 struct Stops {
+    /// The shortest first.
     names: &'static [&'static [u8]],
     prefixes: &'static [&'static [u8]],
-    /// Bit `letter & 31` of entry `length & 31`.
+    /// Bit `letter & 31` of entry `length`.
     by_length: [u32; 32],
+    /// Where the names of a length begin; its successor, where they end.
+    starts: [u8; 33],
     /// Bit `letter & 31`.
     by_letter: u32,
 }
 
-static REQUEST_STOPS: Stops = Stops::new(&REQUEST_NAMES, &REQUEST_PREFIXES);
-static RESPONSE_STOPS: Stops = Stops::new(&RESPONSE_NAMES, &RESPONSE_PREFIXES);
+static REQUEST_STOPS: Stops = Stops::new(&REQUEST_BY_LENGTH, &REQUEST_PREFIXES);
+static REQUEST_BY_LENGTH: [&[u8]; REQUEST_NAMES.len()] = by_length(REQUEST_NAMES);
+static RESPONSE_STOPS: Stops = Stops::new(&RESPONSE_BY_LENGTH, &RESPONSE_PREFIXES);
+static RESPONSE_BY_LENGTH: [&[u8]; RESPONSE_NAMES.len()] = by_length(RESPONSE_NAMES);
+
+/// Sorts names by length.
+#[allow(clippy::indexing_slicing, reason = "runs at compile time, where a bad index is an error")]
+const fn by_length<const N: usize>(mut names: [&'static [u8]; N]) -> [&'static [u8]; N] {
+    let mut sorted = 1;
+    while sorted < N {
+        let mut at = sorted;
+        while at > 0 && names[at - 1].len() > names[at].len() {
+            (names[at - 1], names[at]) = (names[at], names[at - 1]);
+            at -= 1;
+        }
+        sorted += 1;
+    }
+    names
+}
 
 impl Stops {
-    #[allow(clippy::indexing_slicing, reason = "runs at compile time, where a bad index is an error")]
+    #[allow(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        reason = "runs at compile time, where a bad index is an error; there are fewer than 256 names"
+    )]
     const fn new(names: &'static [&'static [u8]], prefixes: &'static [&'static [u8]]) -> Stops {
-        let mut by_length = [0; 32];
+        let (mut by_length, mut starts) = ([0; 32], [0; 33]);
         let mut index = 0;
         while index < names.len() {
-            by_length[names[index].len() & 31] |= 1 << (names[index][0] & 31);
+            let len = names[index].len();
+            by_length[len] |= 1 << (names[index][0] & 31);
+            // Sorted: the last of a length leaves its successor's begin behind, and so do those of all lengths below it.
+            let mut longer = len + 1;
+            while longer < starts.len() {
+                starts[longer] = index as u8 + 1;
+                longer += 1;
+            }
             index += 1;
         }
         let mut by_letter = 0;
@@ -221,16 +286,23 @@ impl Stops {
             by_letter |= 1 << (prefixes[index][0] & 31);
             index += 1;
         }
-        Stops { names, prefixes, by_length, by_letter }
+        Stops { names, prefixes, by_length, starts, by_letter }
     }
 
     fn contain(&self, name: &[u8]) -> bool {
         let letter = name.first().map_or(0, |first| first & 31);
-        let by_length = self.by_length.get(name.len() & 31).copied().unwrap_or_default();
+        let by_length = self.by_length.get(name.len()).copied().unwrap_or_default();
         let starts_with =
             |prefix: &&[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        (by_length >> letter & 1 == 1 && self.names.iter().any(|stop| name.eq_ignore_ascii_case(stop)))
+        (by_length >> letter & 1 == 1 && self.of_length(name.len()).iter().any(|stop| name.eq_ignore_ascii_case(stop)))
             || (self.by_letter >> letter & 1 == 1 && self.prefixes.iter().any(starts_with))
+    }
+}
+
+impl Stops {
+    fn of_length(&self, len: usize) -> &[&[u8]] {
+        let bound = |at: usize| self.starts.get(at).map_or(0, |at| usize::from(*at));
+        self.names.get(bound(len)..bound(len.saturating_add(1))).unwrap_or_default()
     }
 }
 
@@ -260,17 +332,18 @@ fn is_named_in_connection(fields: &Fields, buf: &[u8], name: &[u8]) -> bool {
 /// Appends `value` to a base of at most 16.
 fn digits(out: &mut Vec<u8>, mut value: u64, base: u64) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = arrayvec::ArrayVec::<u8, 20>::new();
-    loop {
-        let digit = usize::try_from(value % base).ok().and_then(|digit| DIGITS.get(digit));
-        // 20 digits hold every u64, to base 10 and above.
-        let _ = text.try_push(digit.copied().unwrap_or(b'0'));
+    // 20 digits hold every u64, to base 10 and above.
+    let mut text = [0; 20];
+    let mut first = text.len();
+    for place in text.iter_mut().rev() {
+        *place = DIGITS.get(((value % base) & 15) as usize).copied().unwrap_or(b'0');
+        first -= 1;
         value /= base;
         if value == 0 {
             break;
         }
     }
-    out.extend(text.into_iter().rev());
+    out.extend_from_slice(text.get(first..).unwrap_or_default());
 }
 
 /// The reason phrases of the statuses that the gateway and MCP servers use; empty for others (RFC 9112 §4).

@@ -2,6 +2,7 @@
 use super::super::request::parse_request;
 use super::super::response::parse_response;
 use super::*;
+use proptest::prelude::*;
 
 fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
     let mut out = Vec::new();
@@ -63,4 +64,46 @@ fn response_fields_that_are_passed_on() {
         "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n\
          Retry-After: 1\r\nAllow: POST\r\n"
     );
+}
+
+/// Names that are passed on, and names that are not, in spellings of both.
+fn names() -> impl Strategy<Value = String> {
+    let stopped: Vec<&[u8]> = REQUEST_NAMES.iter().chain(&REQUEST_PREFIXES).copied().collect();
+    let stopped = proptest::sample::select(stopped).prop_map(|name| String::from_utf8(name.to_vec()).unwrap());
+    let passed = prop_oneof![Just("accept".to_owned()), "x-[a-z]{1,20}", "[a-z][a-z_-]{0,24}", "[a-z]{30,70}"];
+    (prop_oneof![stopped, passed], any::<bool>())
+        .prop_map(|(name, upper)| if upper { name.to_ascii_uppercase() } else { name })
+}
+
+proptest! {
+    /// However lines are copied together, they are those that would be copied one by one.
+    #[test]
+    fn fields_are_copied_as_one_by_one(
+        fields in proptest::collection::vec((names(), "[ \t]{0,2}", "[!-~]([ -~]{0,9}[!-~])?", "[ \t]{0,2}"), 0..12),
+        replaced in names(),
+        spaced in any::<bool>(),
+    ) {
+        let mut received = "POST /mcp HTTP/1.1\r\nHost: a\r\n".to_owned();
+        let mut expected = String::new();
+        for (name, before, value, behind) in &fields {
+            // Mostly as clients write them.
+            let (before, behind) = if spaced { (before.as_str(), behind.as_str()) } else { (" ", "") };
+            received += &format!("{name}:{before}{value}{behind}\r\n");
+            let lower = name.to_ascii_lowercase();
+            let is_stopped = REQUEST_NAMES.contains(&lower.as_bytes())
+                || REQUEST_PREFIXES.iter().any(|prefix| lower.as_bytes().starts_with(prefix))
+                || lower.contains('_')
+                || lower == replaced.to_ascii_lowercase();
+            if !is_stopped {
+                expected += &format!("{name}: {value}\r\n");
+            }
+        }
+        received += "\r\n";
+        let mut head = RequestHead::default();
+        prop_assume!(parse_request(received.as_bytes(), 0, &mut head).is_ok());
+        // What `Connection` names is the other test's.
+        prop_assume!(!received.to_ascii_lowercase().contains("\r\nconnection:"));
+        let copied = written(|out| copy_request_fields(out, &head, received.as_bytes(), &[replaced]));
+        prop_assert_eq!(copied, expected);
+    }
 }
