@@ -140,7 +140,8 @@ pub struct Lifecycle {
     phase: AtomicU8,
     audit_healthy: AtomicBool,
     store_healthy: AtomicBool,
-    in_flight: Box<[Padded]>,
+    /// Of each worker, behind a reference of its own: what workers count by must not be what all of them share.
+    in_flight: Box<[Arc<Padded>]>,
     doors: Arc<DoorCounts>,
     upstreams: Box<[Arc<UpstreamState>]>,
 }
@@ -153,7 +154,7 @@ impl Lifecycle {
             phase: AtomicU8::new(Phase::Starting as u8),
             audit_healthy: AtomicBool::new(true),
             store_healthy: AtomicBool::new(true),
-            in_flight: (0..workers.max(1)).map(|_| Padded::default()).collect(),
+            in_flight: (0..workers.max(1)).map(|_| Arc::default()).collect(),
             doors: Arc::default(),
             upstreams: upstreams.into_boxed_slice(),
         }
@@ -218,12 +219,10 @@ impl Lifecycle {
 
     /// Counts a call of `worker` in flight until the guard is dropped; draining waits for these.
     #[must_use]
-    pub fn begin_call(self: &Arc<Self>, worker: usize) -> CallInFlight {
-        let worker = worker % self.in_flight.len();
-        if let Some(count) = self.in_flight.get(worker) {
-            count.0.fetch_add(1, Ordering::AcqRel);
-        }
-        CallInFlight { lifecycle: Arc::clone(self), worker }
+    pub fn begin_call(&self, worker: usize) -> CallInFlight {
+        let count = self.in_flight.get(worker % self.in_flight.len()).map(Arc::clone).unwrap_or_default();
+        count.0.fetch_add(1, Ordering::AcqRel);
+        CallInFlight { count }
     }
 
     /// Calls in flight, over all workers.
@@ -236,15 +235,12 @@ impl Lifecycle {
 /// A call in flight; see [`Lifecycle::begin_call`].
 #[derive(Debug)]
 pub struct CallInFlight {
-    lifecycle: Arc<Lifecycle>,
-    worker: usize,
+    count: Arc<Padded>,
 }
 
 impl Drop for CallInFlight {
     fn drop(&mut self) {
-        if let Some(count) = self.lifecycle.in_flight.get(self.worker) {
-            count.0.fetch_sub(1, Ordering::AcqRel);
-        }
+        self.count.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
