@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 
 use crate::door::decide::{self, Asking, Decision};
 use crate::door::http::answer;
+use crate::door::http::remembered::{Remembered, Shown};
 use crate::door::session::{Sealer, Session};
 use crate::door::sse::Inboxes;
 use crate::gateway::{Shared, Snapshot};
@@ -61,6 +62,8 @@ pub struct Read {
     body: Range<usize>,
     name: String,
     in_session: bool,
+    /// What let the request before it in.
+    remembered: Option<Box<Remembered>>,
 }
 
 impl Default for Read {
@@ -72,6 +75,7 @@ impl Default for Read {
             body: 0..0,
             name: String::new(),
             in_session: false,
+            remembered: None,
         }
     }
 }
@@ -134,7 +138,8 @@ impl Plane {
         true
     }
 
-    /// Head, gate, body, message, era and session of one request; media types are left out. False where any of it is refused.
+    /// Head, gate, body, message, era and session of one request. What the request before it has shown at the gate is not judged anew, as on a
+    /// connection; media types are left out. False where any of it is refused.
     #[must_use]
     pub fn read(&self, received: &[u8], read: &mut Read) -> bool {
         self.try_read(received, read).is_some()
@@ -148,10 +153,16 @@ impl Plane {
         }
         let value = |span: Option<Span>| span.map(|span| span.of(received));
         let (head, known) = (&scratch.request, &scratch.request.known);
-        let snapshot = self.worker.snapshot();
-        snapshot.hosts.check(value(known.host), value(known.origin)).ok()?;
-        let admitted = self.worker.check_authorization(&snapshot.authenticator, value(known.authorization)).ok()?;
-        read.principal = admitted.principal;
+        let (shown, generation) = (Shown::of(head, received)?, self.worker.generation());
+        if let Some(principal) = read.remembered.as_ref().and_then(|last| last.again(shown, generation)) {
+            read.principal = principal.clone();
+        } else {
+            let snapshot = self.worker.snapshot();
+            snapshot.hosts.check(value(known.host), value(known.origin)).ok()?;
+            let authorization = value(known.authorization);
+            read.principal = self.worker.check_authorization(&snapshot.authenticator, authorization).ok()?.principal;
+            read.remembered = Remembered::note(read.remembered.take(), shown, generation, &read.principal);
+        }
         read.body = body(head.body, head.len as usize, received)?;
         let raw = received.get(read.body.clone())?;
         read.envelope = scratch.parser.parse(raw).ok()?;
@@ -169,7 +180,9 @@ impl Plane {
         }
         read.in_session = false;
         if let (Era::Legacy(_), Some(span)) = (read.era, known.mcp_session_id) {
-            let (sealed, tag) = (span.of(received), read.principal.tag());
+            let tag =
+                read.remembered.as_ref().map_or_else(|| read.principal.tag(), |last| last.tag_of(&read.principal));
+            let sealed = span.of(received);
             self.worker.shared.sealer.open(sealed, &tag, NOW_S, &mut scratch.session).ok()?;
             read.in_session = true;
         }

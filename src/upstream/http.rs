@@ -282,7 +282,8 @@ impl HttpUpstream {
     async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Box<Connection>, bool), Failure> {
         if !fresh {
             let others = self.in_flight.get().saturating_sub(1) as usize;
-            let idle = self.idle.borrow_mut().take(worker.now_ns(), self.idle_limit_ns(), others, |one| one.is_quiet());
+            let idle =
+                self.idle.borrow_mut().take(worker.recent_ns(), self.idle_limit_ns(), others, |one| one.is_quiet());
             if let Some(connection) = idle {
                 worker.metrics.upstream_reuses.inc();
                 return Ok((connection, true));
@@ -335,14 +336,19 @@ impl HttpUpstream {
     }
 
     /// Takes a connection back whose answer has been read to its end, with nothing behind it.
-    pub(crate) fn give_back(&self, worker: &Worker, mut connection: Box<Connection>) {
+    pub(crate) fn give_back(&self, worker: &Worker, connection: Box<Connection>) {
+        self.give_back_at(worker.now_ns(), connection);
+    }
+
+    /// [`HttpUpstream::give_back`] for who knows the time.
+    pub(crate) fn give_back_at(&self, now_ns: u64, mut connection: Box<Connection>) {
         connection.deadline.clear();
         connection.buf.clear();
         // An idle connection keeps its small buffer: it is one of at most `max_idle`.
         connection.buf.shrink_to(bounds::READ_BUFFER_BYTES);
         connection.buf = connection.stream.rest(std::mem::take(&mut connection.buf));
         let answers = connection.answers;
-        self.idle.borrow_mut().put(connection, answers, worker.now_ns());
+        self.idle.borrow_mut().put(connection, answers, now_ns);
     }
 
     /// Closes connections that have been idle for long or that the upstream has closed; called from the worker's tick.

@@ -124,6 +124,17 @@ impl Leases {
 }
 
 impl HeldLease {
+    /// Whether it is an agent's token that is valid still, which is noted as in use. What needs a closer look than that is not renewed.
+    pub(crate) fn renew(&self, now_ms: u64) -> bool {
+        match &self.lease {
+            Lease::Token(token) if token.is_valid(now_ms) => {
+                token.note_use(now_ms);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Notes that it is in use.
     pub(crate) fn touch(&self, now_ms: u64) {
         self.lease.touch(now_ms);

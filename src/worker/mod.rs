@@ -58,14 +58,22 @@ pub(crate) struct Worker {
     pub(crate) limits: Cell<Limits>,
     pub(crate) metrics: Arc<WorkerMetrics>,
     pub(crate) events: Arc<EventQueue>,
-    snapshot: RefCell<Arc<Snapshot>>,
+    snapshot: RefCell<LocalSnapshot>,
+    /// See [`Worker::generation`].
+    generation: Cell<u64>,
     /// Refused connections that are being closed in good order.
     pub(crate) lingering: Cell<usize>,
     phase: Cell<Phase>,
     /// The wall clock at the last tick, milliseconds, and the worker's own then, nanoseconds.
     tick: Cell<(u64, u64)>,
     started: Instant,
+    /// What [`Worker::now_ns`] was when it was read last.
+    read_ns: Cell<u64>,
 }
+
+/// A snapshot as one worker holds it: counting the uses of what all workers share, several times a call, would make them wait for each other.
+#[allow(clippy::redundant_allocation, reason = "the outer count is the worker's own")]
+pub(crate) type LocalSnapshot = Rc<Arc<Snapshot>>;
 
 /// The numbers of the settings that every request looks at.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +140,9 @@ impl Worker {
             limits: Cell::new(Limits::of(&snapshot)),
             metrics: shared.metrics(index),
             events: shared.events(index),
-            snapshot: RefCell::new(snapshot),
+            snapshot: RefCell::new(Rc::new(snapshot)),
+            generation: Cell::new(0),
+            read_ns: Cell::new(0),
             phase: Cell::new(shared.lifecycle.phase()),
             timers,
             scratch: RefCell::new(Scratch {
@@ -154,8 +164,14 @@ impl Worker {
     }
 
     /// The settings and policy in force, as of the last tick.
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.borrow().clone()
+    pub(crate) fn snapshot(&self) -> LocalSnapshot {
+        Rc::clone(&self.snapshot.borrow())
+    }
+
+    /// A number that changes when the settings or credentials change that this worker decides by. What was decided under one number holds
+    /// as long as it stays: whatever can end a credential must change it, or be asked anew for each message.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
     }
 
     /// The tools that a principal may list and call; `None`: all. Costs who is restricted in nothing one look.
@@ -165,7 +181,14 @@ impl Worker {
 
     /// Nanoseconds since the worker started. One clock read.
     pub(crate) fn now_ns(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        let now_ns = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.read_ns.set(now_ns);
+        now_ns
+    }
+
+    /// [`Worker::now_ns`] when it was read last, which is at most a tick ago: for where that is near enough.
+    pub(crate) fn recent_ns(&self) -> u64 {
+        self.read_ns.get()
     }
 
     /// Whether no new work is to be begun.
@@ -236,9 +259,10 @@ impl Worker {
                 self.events.wake_waiting();
             }
             let newest = self.shared.snapshot.load();
-            if !Arc::ptr_eq(&newest, &self.snapshot.borrow()) {
+            if !Arc::ptr_eq(&newest, &**self.snapshot.borrow()) {
                 self.limits.set(Limits::of(&newest));
-                *self.snapshot.borrow_mut() = newest.clone();
+                *self.snapshot.borrow_mut() = Rc::new(newest.clone());
+                self.generation.set(self.generation.get().wrapping_add(1));
             }
             if ticks.is_multiple_of(5) {
                 self.upstreams.tick(self.timers.now_ms());

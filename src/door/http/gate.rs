@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::Connection;
 use super::answer::{self, Fields};
+use super::remembered::{Remembered, Shown};
 use crate::gateway::desk::Errand;
 use crate::guard::{Authenticator, Denial, Principal};
 use crate::state::events::EventKind;
@@ -98,6 +99,16 @@ impl Connection {
             // For load balancers, which know neither our names nor a token.
             return Ok((Route::Page(page), Principal::Anonymous));
         }
+        let generation = self.worker.generation();
+        let shown = if route == Route::Post { Shown::of(head, buf) } else { None };
+        if let (Some(shown), Some(last)) = (shown, &self.remembered)
+            && let Some(principal) = last.again(shown, generation)
+            && self.lease.as_ref().is_none_or(|lease| lease.renew(self.worker.tick_epoch_ms()))
+        {
+            let principal = principal.clone();
+            self.see(&principal);
+            return Ok((route, principal));
+        }
         let snapshot = self.worker.snapshot();
         let known = &head.known;
         let value = |span: Option<crate::wire::Span>| span.map(|span| span.of(buf));
@@ -128,11 +139,15 @@ impl Connection {
         } else {
             self.worker.check_authorization(authenticator, authorization)
         };
+        let last = self.remembered.take();
         let principal = self.admit(admitted.map_err(Early::Denied)?);
         media_types(route, head, buf)?;
+        if let Some(shown) = shown {
+            self.remembered = Remembered::note(last, shown, generation, &principal);
+        }
         // Who opens a stream is announced as the stream's client.
-        if route != Route::Events && self.principal.as_ref() != Some(&principal) {
-            self.announce(&principal);
+        if route != Route::Events {
+            self.see(&principal);
         }
         Ok((route, principal))
     }
@@ -159,8 +174,9 @@ impl Connection {
         Ok((Route::WebSocket { known: true }, self.admit(admitted)))
     }
 
-    /// Notes what the connection's stay hangs on from now on.
+    /// Notes what the connection's stay hangs on from now on. What is remembered of the last call hung on what it held before.
     fn admit(&mut self, admitted: Admitted) -> Principal {
+        self.remembered = None;
         self.worker.leases.hold(self.entry.id(), &mut self.lease, admitted.lease);
         admitted.principal
     }
@@ -183,7 +199,14 @@ impl Connection {
         if snapshot.is_denied(self.client) { Err(Early::Denied(Denial::AddressDenied)) } else { Ok(()) }
     }
 
-    /// Records who is on this connection, when that is new.
+    /// Takes note of who is on this connection.
+    fn see(&mut self, principal: &Principal) {
+        if self.principal.as_ref() != Some(principal) {
+            self.announce(principal);
+        }
+    }
+
+    /// Records who is on this connection now.
     fn announce(&mut self, principal: &Principal) {
         let first = self.principal.is_none();
         self.principal = Some(principal.clone());
@@ -288,8 +311,7 @@ fn media_types(route: Route, head: &RequestHead, buf: &[u8]) -> Result<(), Early
         Route::Post | Route::Message => {
             // Another charset or a coding would let the upstream read another body than the one that is checked here.
             let json = head.known.content_type.is_some_and(|span| is_json_in_utf8(span.of(buf)));
-            let coded = head.values(buf, b"content-encoding").any(|value| !value.eq_ignore_ascii_case(b"identity"));
-            if !json || coded {
+            if !json || head.known.is_coded {
                 return Err(Early::UnsupportedMediaType);
             }
             // What answers a message of 2024-11-05 comes over its stream.

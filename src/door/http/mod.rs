@@ -20,6 +20,7 @@ mod plan;
 mod post;
 mod receive;
 mod relay;
+pub(crate) mod remembered;
 mod sse;
 mod stream;
 mod upgrade;
@@ -43,6 +44,7 @@ use crate::worker::open::OpenConnection;
 use crate::worker::stream::Stream;
 use crate::worker::timers::{Deadline, OnExpiry};
 use gate::Route;
+use remembered::Remembered;
 
 /// A client's connection.
 pub(crate) struct Connection {
@@ -66,6 +68,8 @@ pub(crate) struct Connection {
     principal: Option<Principal>,
     /// What its stay hangs on, where that can end.
     lease: Option<HeldLease>,
+    /// What let its last call in.
+    remembered: Option<Box<Remembered>>,
     /// Its place in the table of connections, and in the counts of its door and its address.
     entry: ConnectionEntry,
 }
@@ -151,6 +155,7 @@ impl Connection {
             client: peer.ip(),
             principal: None,
             lease: None,
+            remembered: None,
             entry,
             worker,
         }

@@ -150,7 +150,8 @@ impl Connection {
         let Some(reservation) = call.reservation.take() else { return };
         let duration_us = now_ns.saturating_sub(call.started_ns) / 1000;
         let event = Event::new(EventKind::ToolCall, self.worker.epoch_ms_at(now_ns)).with_ip(self.client_ip());
-        let mut event = event.with_tool(self.name(call).as_bytes()).with_call(outcome, status, duration_us);
+        let tool = self.notes.get(call.name.clone()).unwrap_or_default();
+        let mut event = event.with_tool(tool).with_call(outcome, status, duration_us);
         if let EchoId::Raw(id) = call.id(&self.notes) {
             event = event.with_request_id(id);
         }

@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::{Connection, Request};
 use crate::door::decide::{self, Asking, Decision, Refused};
 use crate::door::spread::Spread;
+use crate::guard::Principal;
 use crate::rpc::era::{self, Header, Mirrored};
 use crate::rpc::list::ListKind;
 use crate::rpc::reply::EchoId;
@@ -27,7 +28,7 @@ pub(super) struct Call {
     /// In [`Connection::notes`]: the id's bytes; empty for a notification.
     id: Range<usize>,
     /// In [`Connection::notes`]: the decoded name or URI it acts on.
-    name: Range<usize>,
+    pub(super) name: Range<usize>,
     pub(super) started_ns: u64,
     /// When the guards were done with it.
     pub(super) decided_ns: u64,
@@ -182,7 +183,7 @@ impl Connection {
             (Era::Legacy(_), Some(span)) => {
                 let opened = worker.shared.sealer.open(
                     span.of(received.head_bytes),
-                    &request.principal.tag(),
+                    &self.tag_of(&request.principal),
                     crate::worker::epoch_ms() / 1000,
                     &mut scratch.session,
                 );
@@ -219,6 +220,11 @@ impl Connection {
             Err(Unsendable::Edits) => Err(decide::UNCHANGEABLE),
             Err(Unsendable::MissingSession) => Err(decide::SESSION_REQUIRED),
         }
+    }
+
+    /// [`Principal::tag`], which is computed once where it can be.
+    fn tag_of(&self, principal: &Principal) -> [u8; 16] {
+        self.remembered.as_ref().map_or_else(|| principal.tag(), |last| last.tag_of(principal))
     }
 
     /// The name or URI that a call acts on.

@@ -162,6 +162,7 @@ impl Connection {
             None => {
                 drop(input);
                 self.output = Vec::new();
+                self.remembered = None;
                 self.deadline.set(idle_ms.saturating_sub(quiet_ms), OnExpiry::EndReading);
                 let (result, input) = self.stream.read(Vec::with_capacity(bounds::PROBE_BYTES)).await;
                 self.input = input;

@@ -142,11 +142,12 @@ impl Connection {
         write::end_head(&mut self.output);
         self.output.extend_from_slice(body);
         let keep = answer.head.keep_alive && passage.raw == answer.connection.buf.len();
-        if keep {
-            http.give_back(&self.worker, answer.connection);
-        }
         // Recorded before the client can know of it.
         self.finish(call, outcome, status);
+        if keep {
+            // As of its end, which was this moment.
+            http.give_back_at(self.worker.recent_ns(), answer.connection);
+        }
         self.flush().await
     }
 

@@ -60,6 +60,8 @@ pub struct Known {
     /// Whether there is more than one `Accept` line.
     pub accept_multiple: bool,
     pub content_type: Option<Span>,
+    /// Whether a `Content-Encoding` line names anything but `identity`.
+    pub is_coded: bool,
     pub origin: Option<Span>,
     pub mcp_session_id: Option<Span>,
     pub mcp_protocol_version: Option<Span>,
@@ -290,6 +292,10 @@ fn read_field(name: &[u8], text: &[u8], value: Span, head: &mut RequestHead, see
         (15, Some(b'x')) if is(b"x-forwarded-for") => {
             known.x_forwarded_for_multiple |= known.x_forwarded_for.is_some();
             known.x_forwarded_for = Some(value);
+            Ok(())
+        }
+        (16, Some(b'c')) if is(b"content-encoding") => {
+            known.is_coded |= !text.eq_ignore_ascii_case(b"identity");
             Ok(())
         }
         (17, Some(b't')) if is(b"transfer-encoding") => {
