@@ -68,6 +68,25 @@ pub(super) fn measure(process: &Running, load: &Load) -> io::Result<Round> {
     Ok(Round { cpu_us, calls_s: outcome.calls_per_s() })
 }
 
+/// Drives equal parts of a load through several processes at once. CPU time is that of all of them, for all calls.
+pub(super) fn measure_together(processes: &[Running], connections: usize, calls: u64) -> io::Result<Round> {
+    let parts = processes.len().max(1);
+    let rounds: io::Result<Vec<Round>> = std::thread::scope(|scope| {
+        let part = |process| {
+            let load = load(process, (connections / parts).max(1), (calls / parts as u64).max(1));
+            scope.spawn(move || measure(process, &load))
+        };
+        let running: Vec<_> = processes.iter().map(part).collect();
+        let ended =
+            |run: std::thread::ScopedJoinHandle<'_, _>| run.join().map_err(|_| io::Error::other("a load failed"))?;
+        running.into_iter().map(ended).collect()
+    });
+    let rounds = rounds?;
+    // As many calls each, so the mean of a call is the mean of the parts.
+    let cpu_us = rounds.iter().map(|round| round.cpu_us).sum::<f64>() / parts as f64;
+    Ok(Round { cpu_us, calls_s: rounds.iter().map(|round| round.calls_s).sum() })
+}
+
 /// CPU time a call of what `calls` does, which is so many calls.
 pub(super) fn around(process: &Running, count: u64, calls: impl FnOnce() -> io::Result<()>) -> io::Result<Round> {
     let before = cpu::used_ns(process.pid())?;
