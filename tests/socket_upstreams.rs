@@ -341,13 +341,14 @@ fn a_direct_websocket_ends_with_a_close_frame_whoever_ends_it() {
 
 #[test]
 fn every_call_of_a_lost_session_is_told_to_initialize_again() {
-    let (one, two) = (SocketServer::start(Kind::Tcp), SocketServer::start(Kind::Ws));
-    let gateway = several(&[("one", &one), ("two", &two)], "");
-    for name in ["one", "two"] {
+    // Of the only server, that is: over a connection of the client's own, and over one that clients share.
+    for kind in Kind::ALL {
+        let server = SocketServer::start(kind);
+        let gateway = gateway(&server, "");
         let mut peer = Peer::tcp(&gateway);
         assert!(peer.ask(&initialize())["result"].is_object());
         peer.say("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
-        let to = |id: u64, tool: &str| call(id).replace("\"echo\"", &format!("\"{name}__{tool}\""));
+        let to = |id: u64, tool: &str| call(id).replace("\"echo\"", &format!("\"{tool}\""));
         assert_eq!(peer.ask(&to(1, "echo"))["id"], 1);
         assert_eq!(peer.ask(&to(2, "die"))["error"]["code"], -32001);
         // In one write: both are on their way before the first is answered.
@@ -355,7 +356,7 @@ fn every_call_of_a_lost_session_is_told_to_initialize_again() {
         peer.client.send(&both);
         let answers = [peer.hear(), peer.hear(), peer.ask(&to(5, "echo"))];
         for answer in answers {
-            assert_eq!(answer["error"]["message"], "Session not found: initialize again", "{name}: {answer}");
+            assert_eq!(answer["error"]["message"], "Session not found: initialize again", "{kind:?}: {answer}");
         }
     }
 }
@@ -445,6 +446,37 @@ fn calls_in_flight_are_one_number_whatever_they_travel_over() {
         refused_everywhere();
         drop(again);
         gateway.unharmed();
+    }
+}
+
+#[test]
+fn a_session_with_several_servers_outlives_the_connection_to_one_of_them() {
+    for kind in [Kind::Tcp, Kind::Wss] {
+        let (a, b) = (SocketServer::start(kind), SocketServer::start(kind));
+        let gateway = several(&[("a", &a), ("b", &b)], "");
+        let mut peer = Peer::tcp(&gateway);
+        let at = |id: usize, name: &str| call(id).replace("\"echo\"", &format!("\"{name}__echo\""));
+        b.stop();
+        assert!(peer.ask(&initialize())["result"].is_object());
+        peer.say("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
+        let down = peer.ask(&at(1, "b"));
+        assert!(down["error"]["message"].as_str().unwrap().contains("the call was not made"), "{kind:?}: {down}");
+        assert_eq!(peer.ask(&at(2, "a"))["result"]["isError"], false, "{kind:?}");
+        // Whatever happens to one server, no call is told to initialize again.
+        let mut answered_by_b = || {
+            until("an answer of b", || {
+                let answer = peer.ask(&at(3, "b"));
+                let refusal = answer["error"]["message"].as_str().unwrap_or_default().to_owned();
+                assert!(!refusal.contains("initialize"), "{kind:?}: {answer}");
+                answer["result"]["isError"] == false
+            });
+        };
+        b.start_again();
+        answered_by_b();
+        b.cut();
+        answered_by_b();
+        assert_eq!((a.count("initialize"), a.count("notifications/initialized")), (1, 1), "{kind:?}");
+        assert_eq!((b.count("initialize"), b.count("notifications/initialized")), (2, 2), "{kind:?}");
     }
 }
 

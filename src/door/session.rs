@@ -132,6 +132,13 @@ impl Session {
         session
     }
 
+    /// The same session with this part of the upstream with this tag, in place of the one that it had.
+    pub(crate) fn with_part(&self, tag: u32, id: &[u8]) -> Self {
+        let others = self.parts.iter().filter(|part| part.0 != tag);
+        let others = others.map(|part| (part.0, self.part(part.0).unwrap_or_default().to_vec()));
+        Self::of(&others.chain([(tag, id.to_vec())]).collect::<Vec<_>>())
+    }
+
     fn index(&mut self, now_s: u64) -> Result<(), Unusable> {
         let (expires, mut rest) = self.plain.split_first_chunk::<8>().ok_or(Unusable::Unknown)?;
         if u64::from_be_bytes(*expires) <= now_s {
@@ -195,6 +202,17 @@ mod tests {
         assert!(sealer.seal([(1, &[b'x'; MAX_UPSTREAM_ID_BYTES + 1][..])], &ALICE, 1, [0; 12]).is_none());
         let many: Vec<(u32, &[u8])> = (0..=64).map(|tag| (tag, &b"x"[..])).collect();
         assert!(sealer.seal(many, &ALICE, 1, [0; 12]).is_none());
+    }
+
+    #[test]
+    fn a_part_takes_the_place_of_its_own_upstreams_and_of_no_others() {
+        let session = Session::of(&[(7, b"seven".to_vec()), (9, Vec::new())]);
+        let renewed = session.with_part(7, b"seven-again").with_part(8, b"eight");
+        assert_eq!(renewed.part(7), Some(&b"seven-again"[..]));
+        assert_eq!((renewed.part(8), renewed.part(9)), (Some(&b"eight"[..]), Some(&b""[..])));
+        assert_eq!(session.part(8), None);
+        let too_long = renewed.with_part(8, &[b'x'; MAX_UPSTREAM_ID_BYTES + 1]);
+        assert_eq!((too_long.part(7), too_long.part(8)), (Some(&b"seven-again"[..]), None));
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! A message laid out for several upstreams, and the asking of them: at the same time, each within its own time.
 
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::upstream::http::Failure;
 use crate::upstream::outgoing::{Edits, Own};
 use crate::upstream::{Message, Outgoing, Upstreams};
 use crate::worker::Worker;
+use crate::worker::timers::OnExpiry;
 
 /// What each upstream answered, in the settings' order.
 pub(crate) type Answers = Vec<(usize, Result<Vec<Asked>, Failure>)>;
@@ -37,6 +39,25 @@ pub(crate) struct SpreadInner {
     /// `params._meta` of the message.
     meta: Option<Span>,
     id: Span,
+    /// Who opens the session anew at an upstream that does not know it; nobody where the client has to.
+    opener: Option<Rc<dyn Reopen>>,
+}
+
+/// Who can say a client's `initialize` again in its stead.
+pub(crate) trait Reopen {
+    /// The session's part at an upstream, opened anew where it is the one that was `lost`, or where there is none.
+    fn reopen(self: Rc<Self>, index: usize, lost: Option<Vec<u8>>) -> Pin<Box<dyn Future<Output = Reopened>>>;
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub(crate) enum Reopened {
+    /// The part is this one now; empty where the server has no sessions.
+    Part(Vec<u8>),
+    /// The server has not opened one.
+    Failed(Failure),
+    /// What the client has said is not known: it has to say it again.
+    Unknown,
 }
 
 impl Spread {
@@ -64,8 +85,23 @@ impl Spread {
             principal: message.sender.short_tag(),
             meta: message.envelope.meta,
             id: message.envelope.id.map_or(Span::default(), |id| id.span),
+            opener: None,
         };
         Self { inner: Rc::new(inner), parts, access: None }
+    }
+
+    /// Has `opener` open the session anew at upstreams that have lost their part of it, and, where `all` are asked, at those that have none.
+    pub(crate) fn reopened_by(mut self, worker: &Worker, opener: Rc<dyn Reopen>, all: bool) -> Self {
+        if let Some(inner) = Rc::get_mut(&mut self.inner) {
+            inner.opener = Some(opener);
+        }
+        if all {
+            let missing = worker.upstreams.iter().map(|(index, _)| index);
+            let missing: Vec<_> = missing.filter(|index| !self.parts.iter().any(|(of, _)| of == index)).collect();
+            self.parts.extend(missing.into_iter().map(|index| (index, None)));
+            self.parts.sort_by_key(|(index, _)| *index);
+        }
+        self
     }
 
     /// Asks all at the same time; the answers come back in the settings' order.
@@ -123,8 +159,56 @@ impl SpreadInner {
         body: &[u8],
         timeout_ms: u64,
     ) -> Result<Asked, Failure> {
-        let outgoing = self.compose(worker, index, session, body)?;
-        ask(worker, index, outgoing, timeout_ms).await
+        if self.opener.is_none() || session.is_some() {
+            let outgoing = self.compose(worker, index, session, body)?;
+            let asked = ask(worker, index, outgoing, timeout_ms).await?;
+            if asked.status != 404 || self.opener.is_none() {
+                return Ok(asked);
+            }
+        }
+        let lost = session.map(<[u8]>::to_vec);
+        match self.reopen(worker, index, lost, timeout_ms).await? {
+            Reopened::Part(part) => {
+                let outgoing = self.compose(worker, index, Some(&part), body)?;
+                let asked = ask(worker, index, outgoing, timeout_ms).await?;
+                // It does not know what it has just opened: that is not the session's end, but its own.
+                if asked.status == 404 { Err(Failure::Refused) } else { Ok(asked) }
+            }
+            Reopened::Failed(failure) => Err(failure),
+            Reopened::Unknown if session.is_some() => Ok(Asked { status: 404, ..Asked::default() }),
+            Reopened::Unknown => Err(Failure::Refused),
+        }
+    }
+
+    /// Waits no longer than for an answer; the attempt goes on by itself, for whoever asks next.
+    async fn reopen(
+        &self,
+        worker: &Rc<Worker>,
+        index: usize,
+        lost: Option<Vec<u8>>,
+        timeout_ms: u64,
+    ) -> Result<Reopened, Failure> {
+        let Some(opener) = self.opener.clone() else { return Ok(Reopened::Unknown) };
+        let timer = worker.timers.deadline(-1);
+        timer.set(timeout_ms, OnExpiry::Wake);
+        crate::worker::race(opener.reopen(index, lost), timer.expired()).await.ok_or(Failure::Timeout)
+    }
+
+    /// What the client of this `initialize` says once it is answered, in the version that was agreed on.
+    pub(crate) fn confirmation(&self, version: Option<&str>) -> Self {
+        let mut fields = self.fields.clone();
+        if let Some(version) = version {
+            crate::wire::http1::write::field(&mut fields, "MCP-Protocol-Version", version.as_bytes());
+        }
+        Self {
+            fields,
+            raw: b"{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}".to_vec(),
+            era: self.era,
+            principal: self.principal,
+            meta: None,
+            id: Span::default(),
+            opener: None,
+        }
     }
 
     pub(crate) fn compose(

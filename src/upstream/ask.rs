@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use super::brokered::ChildMessage;
+use super::brokered::{ChildMessage, Gone};
 use super::http::{Answer, Failure, HttpUpstream, Limits, body_decoder};
 use super::{Outgoing, UpstreamKind};
 use crate::bounds;
@@ -59,6 +59,10 @@ pub(crate) async fn ask(
                     Some(Some(ChildMessage::Accepted)) => return Ok(Asked::default()),
                     Some(Some(ChildMessage::SessionUnknown)) => {
                         return Ok(Asked { status: 404, ..Asked::default() });
+                    }
+                    Some(Some(ChildMessage::Gone { reason: Gone::Busy })) => return Err(Failure::Full),
+                    Some(Some(ChildMessage::Gone { reason })) if reason.nothing_sent() => {
+                        return Err(Failure::Connect);
                     }
                     Some(Some(ChildMessage::Gone { .. }) | None) => return Err(Failure::Broken),
                     None => {

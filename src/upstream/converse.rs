@@ -34,6 +34,8 @@ pub(crate) struct Conversed {
     pub(crate) session: Option<Vec<u8>>,
     /// The last message that was waited for has come.
     pub(crate) answered: bool,
+    /// Its session was opened anew for it.
+    pub(crate) reopened: bool,
 }
 
 /// Why a conversation ended before its time.
@@ -98,7 +100,7 @@ async fn converse_http(
         })
         .await;
     let mut answer = answer?;
-    let mut conversed = Conversed { status: answer.head.status, session, answered: false };
+    let mut conversed = Conversed { status: answer.head.status, session, ..Conversed::default() };
     if endless {
         answer.release_in_flight();
     }
@@ -234,7 +236,7 @@ async fn converse_child(
     let listens = call.kind == super::brokered::CallKind::Listen;
     let mut handle = children.call(child, call).map_err(|_| Failure::Full)?;
     let timer = worker.timers.deadline(-1);
-    let done = |status, answered| Ok(Conversed { status, session: None, answered });
+    let done = |status, answered| Ok(Conversed { status, answered, ..Conversed::default() });
     loop {
         match timeout_ms {
             Some(ms) => timer.set(ms, OnExpiry::Wake),
@@ -263,7 +265,8 @@ async fn converse_child(
             }
             Some(Some(ChildMessage::Initialized { session, bytes })) => {
                 let answered = taker.take(&bytes);
-                return Ok(Conversed { status: 200, session: Some(session.0.to_be_bytes().to_vec()), answered });
+                let session = Some(session.0.to_be_bytes().to_vec());
+                return Ok(Conversed { status: 200, session, answered, reopened: false });
             }
             Some(Some(ChildMessage::Accepted)) if listens => {}
             Some(Some(ChildMessage::Accepted)) => return done(202, false),

@@ -12,12 +12,44 @@ use crate::upstream::{Bare, Carried, Message, Sender, Upstream, UpstreamKind};
 use crate::wire::http1::write;
 
 /// What goes to one upstream.
+#[derive(Clone)]
 pub(crate) enum Outgoing {
     /// A whole HTTP request.
     Http(Vec<u8>),
     /// A message for a child process.
     Child(ChildCall),
 }
+
+impl Outgoing {
+    /// The same message within the session `part`, in place of the one that it was composed for.
+    pub(crate) fn within(self, lost: Option<&[u8]>, part: &[u8]) -> Self {
+        match self {
+            Self::Child(call) => Self::Child(ChildCall { session: parse_session(part), ..call }),
+            Self::Http(bytes) => Self::Http(put_session(&bytes, lost.unwrap_or_default(), part)),
+        }
+    }
+}
+
+/// An HTTP request of ours with another session's field, or with none where `part` is empty.
+fn put_session(bytes: &[u8], lost: &[u8], part: &[u8]) -> Vec<u8> {
+    let line = |id: &[u8]| {
+        let mut line = Vec::with_capacity(64);
+        if !id.is_empty() {
+            write::field(&mut line, SESSION_FIELD, id);
+        }
+        line
+    };
+    let (old, new) = (line(lost), line(part));
+    let head = memchr::memmem::find(bytes, b"\r\n\r\n").map_or(bytes.len(), |end| end.saturating_add(2));
+    // Where it stood; else behind the last field.
+    let stood = (!old.is_empty()).then(|| memchr::memmem::find(bytes.get(..head).unwrap_or_default(), &old)).flatten();
+    let at = stood.map_or(head..head, |at| at..at.saturating_add(old.len()));
+    let (before, after) = (bytes.get(..at.start).unwrap_or_default(), bytes.get(at.end..).unwrap_or_default());
+    [before, &new, after].concat()
+}
+
+/// The field that names a session.
+const SESSION_FIELD: &str = "Mcp-Session-Id";
 
 /// Splices to be made in a message, in order of position.
 #[derive(Default)]
@@ -110,7 +142,18 @@ impl Upstream {
                 edits.apply(message.raw, &mut out)?;
                 Ok(Outgoing::Http(out))
             }
-            UpstreamKind::Child(_) => self.child_call(message, session_id, edits).map(Outgoing::Child),
+            UpstreamKind::Child(_) => {
+                let session = session_id.and_then(parse_session);
+                self.child_call(message, session, edits).map(Outgoing::Child)
+            }
+        }
+    }
+
+    /// Likewise, for a session that this upstream is still to open: [`Outgoing::within`] puts it in.
+    pub(crate) fn outgoing_unopened(&self, message: &Message<'_>, edits: &Edits) -> Result<Outgoing, Unsendable> {
+        match &self.kind {
+            UpstreamKind::Http(_) => self.outgoing(message, None, edits),
+            UpstreamKind::Child(_) => self.child_call(message, Some(SessionId(0)), edits).map(Outgoing::Child),
         }
     }
 
@@ -157,7 +200,7 @@ impl Upstream {
         out.extend_from_slice(self.extra_fields());
         // An upstream without sessions has an empty part in a session that it shares with others.
         if let Some(id) = session_id.filter(|id| !id.is_empty()) {
-            write::field(out, "Mcp-Session-Id", id);
+            write::field(out, SESSION_FIELD, id);
         }
     }
 
@@ -226,7 +269,7 @@ impl Upstream {
     fn child_call(
         &self,
         message: &Message<'_>,
-        session_id: Option<&[u8]>,
+        session: Option<SessionId>,
         edits: &Edits,
     ) -> Result<ChildCall, Unsendable> {
         let mut raw = Vec::with_capacity(message.raw.len() + 64);
@@ -234,7 +277,6 @@ impl Upstream {
         let envelope = message.envelope;
         let legacy = matches!(message.era, Era::Legacy(_));
         let kind = call_kind(envelope, legacy);
-        let session = session_id.and_then(parse_session);
         if legacy && kind != CallKind::Initialize && session.is_none() {
             return Err(Unsendable::MissingSession);
         }

@@ -215,6 +215,11 @@ impl Connection {
             Decision::LookAgain(kind, spread) => return Ok(Passed::LookAgain(kind, spread)),
         };
         let Some(upstream) = worker.upstreams.get(index) else { return Err(SESSION_UNKNOWN) };
+        if worker.upstreams.are_several() && session.is_some_and(|session| session.part(upstream.tag).is_none()) {
+            // It was down when the client initialized. A sealed id holds no more than the client was given: a new one has to be asked for.
+            let is_back = worker.shared.upstream_state(index).is_reachable();
+            return Err(if is_back { SESSION_UNKNOWN } else { UNREACHED });
+        }
         match upstream.outgoing(&message, session, &edits) {
             Ok(outgoing) => Ok(Passed::Forward(index, outgoing)),
             Err(Unsendable::Edits) => Err(decide::UNCHANGEABLE),
@@ -253,6 +258,13 @@ enum Passed {
 /// A session id that is not ours, or no longer.
 const SESSION_UNKNOWN: Refused =
     Refused::Rpc { status: 404, code: -32001, text: "Session not found: initialize again" };
+
+/// A message for an upstream that was down when the session was opened, and is.
+const UNREACHED: Refused = Refused::Rpc {
+    status: 502,
+    code: -32001,
+    text: "Upstream error: the upstream cannot be reached; the call was not made",
+};
 
 /// Appends to the notes and says where.
 fn note(notes: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {

@@ -13,7 +13,7 @@ use super::calls::CallKey;
 use crate::door::fan::{self, FanAnswer};
 use crate::door::pump::{self, Merging, Piece};
 use crate::door::shown;
-use crate::door::spread::Spread;
+use crate::door::spread::{Reopened, Spread, SpreadInner};
 use crate::guard::Principal;
 use crate::rpc::cut::Unclear;
 use crate::rpc::reply::{self, EchoId};
@@ -32,16 +32,46 @@ pub(super) const UNCLEAR: &str = "Upstream error: the upstream's list of tools c
 /// Carries a message to one upstream.
 pub(super) fn carry(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing) {
     monoio::spawn(async move {
-        let endless = peer.calls.borrow().get(key).is_some_and(|call| call.method == Method::SubscriptionsListen);
-        let mut passing = Passing { peer: peer.clone(), key, index, outcome: None, revision: None };
-        let cancelled = peer.cancelled(key);
-        let conversed = converse(&peer.worker, index, outgoing, endless, cancelled, &mut passing).await;
-        let Passing { outcome, revision, .. } = passing;
-        match conversed {
-            Ok(conversed) => peer.conversed(key, index, conversed, outcome, revision),
-            Err(broken) => peer.broken(key, &broken, outcome),
+        let (conversed, passing) = send(&peer, key, index, outgoing).await;
+        peer.conclude(key, conversed, passing);
+    });
+}
+
+/// Carries a request of a session with several upstreams to one of them. `part` is the session's part there, which the message was composed
+/// for; a server that does not know it has done nothing, so the request is sent again once the server has opened it anew.
+pub(super) fn carry_within(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing, part: Option<Vec<u8>>) {
+    monoio::spawn(async move {
+        if part.is_some() {
+            let (conversed, passing) = send(&peer, key, index, outgoing.clone()).await;
+            let is_lost = matches!(&conversed, Ok(conversed) if conversed.status == 404 && !conversed.answered);
+            if !is_lost {
+                return peer.conclude(key, conversed, passing);
+            }
+        }
+        let reopened = crate::worker::race(peer.reopen_at(index, part.as_deref()), peer.cancelled(key)).await;
+        match reopened {
+            Some(Reopened::Part(new)) => {
+                let again = outgoing.within(part.as_deref(), &new);
+                let (conversed, passing) = send(&peer, key, index, again).await;
+                peer.conclude(key, conversed.map(|conversed| Conversed { reopened: true, ..conversed }), passing);
+            }
+            Some(Reopened::Failed(failure)) => {
+                let outcome = if failure == Failure::Timeout { Outcome::Timeout } else { Outcome::UpstreamError };
+                // Whatever became of the handshake, nothing was asked of the session.
+                peer.fail(key, &not_made(&failure), outcome);
+            }
+            Some(Reopened::Unknown) => peer.lose_session(key),
+            None => peer.finish(key, Outcome::Cancelled, peer.worker.now_ns()),
         }
     });
+}
+
+async fn send(peer: &Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing) -> (Result<Conversed, Broken>, Passing) {
+    let endless = peer.calls.borrow().get(key).is_some_and(|call| call.method == Method::SubscriptionsListen);
+    let mut passing = Passing { peer: peer.clone(), key, index, outcome: None, revision: None };
+    let cancelled = peer.cancelled(key);
+    let conversed = converse(&peer.worker, index, outgoing, endless, cancelled, &mut passing).await;
+    (conversed, passing)
 }
 
 /// Carries a message that concerns several upstreams.
@@ -51,9 +81,11 @@ pub(super) fn carry_fan(peer: Rc<Peer>, key: CallKey, fan: Fan, spread: Spread) 
             return pass_pieces(&peer, key, &spread).await;
         }
         let Some(era) = peer.calls.borrow().get(key).map(|call| call.era) else { return };
+        let opening = (fan == Fan::Initialize).then(|| spread.inner.clone());
+        let spread = if opening.is_none() { peer.with_reopening(era, fan != Fan::Tell, spread) } else { spread };
         let answer = crate::worker::race(fan::ask(&peer.worker, era, fan, spread), peer.cancelled(key)).await;
         match answer {
-            Some(answer) => peer.fan_answered(key, answer),
+            Some(answer) => peer.fan_answered(key, answer, opening),
             None => peer.finish(key, Outcome::Cancelled, peer.worker.now_ns()),
         }
     });
@@ -199,6 +231,28 @@ impl Peer {
         self.finish(key, outcome, self.worker.now_ns());
     }
 
+    /// Has servers asked that have lost their part of the session, or, for `all`, have none, to open it anew.
+    pub(super) fn with_reopening(self: &Rc<Self>, era: Era, all: bool, spread: Spread) -> Spread {
+        if era == Era::Modern || !self.session.borrow().can_reopen() {
+            return spread;
+        }
+        spread.reopened_by(&self.worker, self.clone(), all)
+    }
+
+    /// A call's upstream does not know the session, and it cannot be opened in the client's stead.
+    fn lose_session(&self, key: CallKey) {
+        self.session.borrow_mut().lose();
+        self.fail(key, "Session not found: initialize again", Outcome::RpcError);
+    }
+
+    fn conclude(self: &Rc<Self>, key: CallKey, conversed: Result<Conversed, Broken>, passing: Passing) {
+        let Passing { index, outcome, revision, .. } = passing;
+        match conversed {
+            Ok(conversed) => self.conversed(key, index, conversed, outcome, revision),
+            Err(broken) => self.broken(key, &broken, outcome),
+        }
+    }
+
     /// A conversation has come to its end.
     fn conversed(
         self: &Rc<Self>,
@@ -214,9 +268,11 @@ impl Peer {
         };
         // Calls that were on their way when an earlier one found the session lost are told the same.
         let was_lost = era != Era::Modern && self.session.borrow().is_lost();
-        if conversed.status == 404 && !conversed.answered && (was_lost || self.session.borrow().is_open()) {
-            self.session.borrow_mut().lose();
-            return self.fail(key, "Session not found: initialize again", Outcome::RpcError);
+        let is_session = was_lost || self.session.borrow().is_open();
+        // What is no request is not worth a handshake; the next request is.
+        let goes_on = conversed.reopened || kind != Kind::Request && self.session.borrow().can_reopen();
+        if conversed.status == 404 && !conversed.answered && is_session && !goes_on {
+            return self.lose_session(key);
         }
         if let (Method::Initialize, Some(revision), Some(upstream)) =
             (method, revision, self.worker.upstreams.get(index))
@@ -261,7 +317,7 @@ impl Peer {
         self.fail(key, &text, outcome);
     }
 
-    fn fan_answered(self: &Rc<Self>, key: CallKey, answer: FanAnswer) {
+    fn fan_answered(self: &Rc<Self>, key: CallKey, answer: FanAnswer, opening: Option<Rc<SpreadInner>>) {
         let Some((id, method)) = self.calls.borrow().get(key).map(|call| (call.id().to_vec(), call.method)) else {
             return;
         };
@@ -275,7 +331,11 @@ impl Peer {
                 let mut whole = Vec::with_capacity(result.len().saturating_add(64));
                 reply::result(&mut whole, echo, &result);
                 let revision = Parser::new(64).parse(&whole).ok().and_then(|envelope| agreed(&envelope, &whole));
-                self.session.borrow_mut().open(&parts, revision.unwrap_or(Revision::V2025_03_26));
+                let revision = revision.unwrap_or(Revision::V2025_03_26);
+                match opening {
+                    Some(opening) => self.session.borrow_mut().open_several(&parts, revision, opening),
+                    None => self.session.borrow_mut().open(&parts, revision),
+                }
                 self.say(&whole);
                 Outcome::Ok
             }

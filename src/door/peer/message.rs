@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use super::answer::Refusing;
 use super::calls::{Begun, CallKey};
+use super::session::PeerSession;
 use super::{Peer, carry};
 use crate::door::decide::{self, Asking, Decision};
 use crate::door::fan;
@@ -16,7 +17,7 @@ use crate::rpc::list::ListKind;
 use crate::rpc::reply::EchoId;
 use crate::rpc::{Envelope, Era, Kind, Method, Parser, era, scan};
 use crate::state::events::{EventKind, Outcome, Reservation};
-use crate::upstream::outgoing::Unsendable;
+use crate::upstream::outgoing::{Edits, Unsendable};
 use crate::upstream::route::Fan;
 use crate::upstream::{Bare, Carried, Message, Outgoing, Sender};
 use crate::worker::Scratch;
@@ -43,6 +44,8 @@ enum Step {
 /// Where a message that may pass goes.
 enum Way {
     One(usize, Outgoing),
+    /// Likewise, in a session with several whose part there (none, where that one was down) can be opened in the client's stead.
+    Within(usize, Outgoing, Option<Vec<u8>>),
     Fan(Fan, Spread),
     Empty,
 }
@@ -66,6 +69,7 @@ impl Peer {
                 }
                 Step::LookAgain(era, kind, spread) => {
                     looked_again = true;
+                    let spread = self.with_reopening(era, true, spread);
                     // Rare and large: it must not make every connection's task large.
                     Box::pin(fan::look_again(&self.worker, era, kind, spread)).await;
                 }
@@ -165,14 +169,15 @@ impl Peer {
                     self.send_request(key, &link, envelope, raw, &edits);
                     return Step::Done;
                 }
-                match upstream.map(|upstream| upstream.outgoing(&message, parts, &edits)) {
-                    Some(Ok(outgoing)) => Way::One(index, outgoing),
-                    Some(Err(Unsendable::Edits)) | None => {
+                match self.way_to(index, &message, &session, &edits) {
+                    Ok(way) => way,
+                    Err(Unsendable::Edits) => {
                         self.refuse(&refusing, &decide::UNCHANGEABLE);
                         return Step::Done;
                     }
-                    Some(Err(Unsendable::MissingSession)) => {
-                        self.refuse(&refusing, &NOT_INITIALIZED);
+                    Err(Unsendable::MissingSession) => {
+                        let refused = if session.is_lost() { &SESSION_LOST } else { &NOT_INITIALIZED };
+                        self.refuse(&refusing, refused);
                         return Step::Done;
                     }
                 }
@@ -193,6 +198,27 @@ impl Peer {
         drop(session);
         let key = self.enter(&message, name, now_ns, reservation);
         self.go(key, way, era, envelope)
+    }
+
+    /// The way to one upstream over HTTP or a broker.
+    fn way_to(
+        &self,
+        index: usize,
+        message: &Message<'_>,
+        session: &PeerSession,
+        edits: &Edits,
+    ) -> Result<Way, Unsendable> {
+        let Some(upstream) = self.worker.upstreams.get(index) else { return Err(Unsendable::Edits) };
+        let parts = session.parts().filter(|_| message.era != Era::Modern);
+        if message.era == Era::Modern || message.envelope.kind != Kind::Request || !session.can_reopen() {
+            return Ok(Way::One(index, upstream.outgoing(message, parts, edits)?));
+        }
+        let part = parts.and_then(|parts| parts.part(upstream.tag)).map(<[u8]>::to_vec);
+        let outgoing = match part {
+            Some(_) => upstream.outgoing(message, parts, edits)?,
+            None => upstream.outgoing_unopened(message, edits)?,
+        };
+        Ok(Way::Within(index, outgoing, part))
     }
 
     fn enter(&self, message: &Message<'_>, name: &str, now_ns: u64, reservation: Option<Reservation>) -> CallKey {
@@ -219,6 +245,7 @@ impl Peer {
         }
         match way {
             Way::One(index, outgoing) => carry::carry(self.clone(), key, index, outgoing),
+            Way::Within(index, outgoing, part) => carry::carry_within(self.clone(), key, index, outgoing, part),
             Way::Fan(fan, spread) => carry::carry_fan(self.clone(), key, fan, spread),
             Way::Empty => {
                 let id = self.calls.borrow().get(key).map(|call| call.id().to_vec()).unwrap_or_default();

@@ -8,6 +8,7 @@
 //! - [`carry`]: a message on its way through an upstream over HTTP or a broker, and what comes back;
 //! - [`direct`]: the same over a connection that speaks messages itself;
 //! - [`listen`]: what servers say by themselves;
+//! - [`reopen`]: a session's part that one of several servers has lost;
 //! - [`answer`]: the gateway's own answers;
 //! - [`mod@serve`], [`calls`]: a connection's life, and what is in flight on it.
 
@@ -17,6 +18,7 @@ mod carry;
 mod direct;
 mod listen;
 mod message;
+mod reopen;
 mod serve;
 mod session;
 
@@ -40,6 +42,7 @@ pub(crate) use message::Next;
 pub(crate) use serve::{Arrived, End, Wire, serve};
 
 use calls::{CallKey, Calls};
+use reopen::Attempt;
 use session::PeerSession;
 
 /// Requests of one client that may be in flight; further ones wait in its socket.
@@ -67,6 +70,8 @@ pub(crate) struct Peer {
     gone: Cell<bool>,
     /// Its own connection to an upstream that speaks messages over a socket.
     own_link: RefCell<Option<Rc<Link>>>,
+    /// Of the upstreams, those whose part of the session is being opened anew.
+    reopening: RefCell<Vec<Attempt>>,
 }
 
 impl Peer {
@@ -90,6 +95,7 @@ impl Peer {
             waiting: RefCell::default(),
             gone: Cell::new(false),
             own_link: RefCell::new(None),
+            reopening: RefCell::default(),
             worker,
             door,
             address,

@@ -137,7 +137,7 @@ pub struct Parts {
 }
 
 /// One message of a client for a child. `Listen` and `EndSession` have empty `raw` and `parts`.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ChildCall {
     /// The JSON-RPC message as it arrived, already validated. Newlines between tokens are allowed.
     pub raw: Vec<u8>,
