@@ -1,5 +1,5 @@
 //! Reads that are begun early, over a real socket pair.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::Write;
 use std::os::fd::AsRawFd;
