@@ -4,6 +4,8 @@
 //! with one of the verdicts of its row. A call that carries none must end with [`Verdict::Right`], unless its upstream was broken at the same
 //! time ([`collateral`]).
 
+use clap::ValueEnum;
+
 use super::verdict::{Allowed, Verdict};
 
 /// What an upstream speaks.
@@ -69,55 +71,48 @@ impl Way {
     }
 }
 
-macro_rules! faults {
-    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
-        /// What an upstream does with a call instead of answering it.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub(crate) enum Fault { $($(#[$doc])* $name,)* }
-
-        impl Fault {
-            pub(crate) const ALL: &'static [Self] = &[$(Self::$name,)*];
-
-            /// Its name on the command line and in a call's arguments.
-            pub(crate) fn name(self) -> &'static str {
-                match self { $(Self::$name => $text,)* }
-            }
-        }
-    };
-}
-
-faults! {
+/// What an upstream does with a call instead of answering it. Its name on the command line and in a call's arguments is its own in small letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Fault {
     /// It answers.
-    None = "none";
+    None,
     /// It takes the call and says nothing, until whoever asked gives up.
-    Stall = "stall";
+    Stall,
     /// Half an answer, then a reset.
-    Reset = "reset";
+    Reset,
     /// A right answer, and a reset once the connection rests.
-    IdleReset = "idle-reset";
+    IdleReset,
     /// Bytes that are none of the protocol.
-    Garbage = "garbage";
+    Garbage,
     /// Half an answer, then an end in good order.
-    Half = "half";
+    Half,
     /// A byte of the answer each 50 ms.
-    Drip = "drip";
+    Drip,
     /// A right answer of 17 MiB.
-    Oversize = "oversize";
+    Oversize,
     /// A right answer under a media type that is not JSON's; over a WebSocket as a binary message.
-    ContentType = "content-type";
+    ContentType,
     /// An answer with an id that nobody has used.
-    WrongId = "wrong-id";
+    WrongId,
     /// An answer with the id of another call, over a connection that does not carry that call.
-    OthersId = "others-id";
+    OthersId,
     /// A right answer, twice.
-    Twice = "twice";
+    Twice,
     /// An error of the upstream's own: over HTTP a 503 that is a page for people, else a JSON-RPC error.
-    Error = "error";
+    Error,
 }
 
 impl Fault {
+    pub(crate) fn all() -> &'static [Self] {
+        Self::value_variants()
+    }
+
+    pub(crate) fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     pub(crate) fn parse(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|fault| fault.name() == name)
+        Self::from_str(name, false).ok()
     }
 
     /// Whether others that use the same connection, or the same upstream, may notice.
@@ -131,9 +126,7 @@ impl Fault {
     }
 }
 
-use Verdict::{
-    AsSent, Broken, Busy, Cut, Late, NotAnAnswer, NotHttp, NotInSession, Right, SessionLost, TooLong, Unreached,
-};
+use Verdict::{AsSent, Broken, Busy, Cut, Late, NotAnAnswer, NotHttp, Right, SessionLost, TooLong, Unreached};
 
 /// Verdicts that a call with this fault may end with, by its way: relayed, carried, linked, brokered.
 const TABLE: &[(Fault, [&[Verdict]; 4])] = &[
@@ -169,13 +162,9 @@ pub(crate) fn collateral(way: Way) -> Allowed {
         Way::Relayed | Way::Carried => &[Broken, Unreached, Busy],
         // One connection for many: they share its end, wait behind what drips, and a session ends with it.
         Way::Linked => &[Broken, Unreached, Busy, Late, SessionLost],
-        Way::Brokered => &[Broken, Unreached, Busy, Late, SessionLost, NotInSession],
+        // Its session goes on: the gateway opens it anew.
+        Way::Brokered => &[Broken, Unreached, Busy, Late],
     })
-}
-
-/// Whether a client has no session after this.
-pub(crate) fn ends_session(verdict: Verdict) -> bool {
-    matches!(verdict, SessionLost | NotInSession)
 }
 
 #[cfg(test)]
@@ -184,7 +173,7 @@ mod tests {
 
     #[test]
     fn every_fault_has_one_row_and_every_way_something_that_is_allowed() {
-        for fault in Fault::ALL {
+        for fault in Fault::all() {
             assert_eq!(TABLE.iter().filter(|(of, _)| of == fault).count(), 1, "{fault:?}");
             assert_eq!(Fault::parse(fault.name()), Some(*fault));
             for way in Way::ALL {
@@ -198,7 +187,7 @@ mod tests {
 
     #[test]
     fn only_what_is_relayed_over_http_may_be_as_the_upstream_sent_it_or_cut() {
-        for fault in Fault::ALL {
+        for fault in Fault::all() {
             for way in [Way::Carried, Way::Linked, Way::Brokered] {
                 assert!(!allowed(*fault, way).has(Verdict::Cut), "{fault:?} {way:?}");
                 assert!(*fault == Fault::Error || !allowed(*fault, way).has(Verdict::AsSent), "{fault:?} {way:?}");

@@ -18,7 +18,7 @@ pub(crate) const AFTERMATH: Duration = Duration::from_secs(6);
 const BACK_OFF: Duration = Duration::from_secs(35);
 
 /// Violations that are kept in full; more are counted.
-const KEPT: usize = 40;
+const KEPT: usize = 100;
 
 /// What is kept of a call that has ended.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -166,11 +166,7 @@ impl Ledger {
             return;
         }
         let aftermath = if verdict == Verdict::Unreached { BACK_OFF } else { AFTERMATH };
-        if may(fault::collateral(*way)) && self.was_disturbed(Some(*upstream), *began, aftermath) {
-            return;
-        }
-        // A session is with all upstreams: one that forgets it can end it.
-        if fault::ends_session(verdict) && self.was_disturbed(None, *began, aftermath) {
+        if may(fault::collateral(*way)) && self.was_disturbed(*upstream, *began, aftermath) {
             return;
         }
         let check = if verdict == Verdict::Lost { "every call has ended" } else { "no wrong answer" };
@@ -201,13 +197,10 @@ impl Ledger {
         all.retain(|one| one.until.is_none_or(|until| now < until + BACK_OFF + AFTERMATH));
     }
 
-    /// Whether this upstream, or any, was disturbed when a call was made.
-    fn was_disturbed(&self, upstream: Option<usize>, began: Instant, aftermath: Duration) -> bool {
+    /// Whether this upstream was disturbed when a call was made.
+    fn was_disturbed(&self, upstream: usize, began: Instant, aftermath: Duration) -> bool {
         let all = self.disturbances.borrow();
-        all.iter().any(|one| {
-            upstream.is_none_or(|upstream| one.upstream == upstream)
-                && one.until.is_none_or(|until| began <= until + aftermath)
-        })
+        all.iter().any(|one| one.upstream == upstream && one.until.is_none_or(|until| began <= until + aftermath))
     }
 
     /// Notes a line of the trail. Returns whether the call had none before.

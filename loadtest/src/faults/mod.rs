@@ -4,6 +4,7 @@
 //! is a table ([`fault`]), written from the gateway's documents; [`ledger`] holds every call against it, [`trail`] reads the audit trail without the
 //! gateway's code, and [`checks`] says at the end what held.
 
+pub(crate) mod arguments;
 mod call;
 mod checks;
 mod client;
@@ -24,23 +25,23 @@ mod verdict;
 pub(crate) use client::rude::{Rudeness, misbehave};
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::machine;
 use super::process::Scratch;
+use arguments::Common;
 use gateway::Setup;
 use output::Record;
-use run::{Plan, Verdicts};
+use run::Verdicts;
 use scenarios::Breaks;
 use stage::Layout;
 
 /// Arguments of `loadtest faults`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The ringwall program
-    #[arg(long, default_value = "target/release/ringwall")]
-    ringwall: PathBuf,
+    #[command(flatten)]
+    common: Common,
     /// These scenarios alone
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -53,22 +54,7 @@ pub(crate) struct Args {
     /// Seconds of each part of a scenario
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Where chance begins; default: another each time
-    #[arg(long)]
-    seed: Option<u64>,
-    /// How late the line of an answered call may be, milliseconds
-    #[arg(long, default_value_t = 100)]
-    audit_lag_ms: u64,
-    /// Results as JSON into this file
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Keep the directories of the gateways: logs, policies, audit trails
-    #[arg(long)]
-    keep: Option<PathBuf>,
 }
-
-/// Bytes that memory may grow beside 5 %: a run is short, and its heap has not seen everything before it.
-const SLACK: u64 = 24 << 20;
 
 pub(crate) fn run(args: &Args) -> io::Result<()> {
     let all = scenarios::all();
@@ -81,10 +67,10 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             return Err(io::Error::other(format!("there is no scenario {name}; --list names them")));
         }
     }
-    let seed = args.seed.unwrap_or_else(chance);
+    let seed = args.common.seed();
     println!("seed {seed}; {}\n", machine::describe());
     let scratch = Scratch::new()?;
-    let home = args.keep.clone().unwrap_or_else(|| scratch.path().to_owned());
+    let home = args.common.home(&scratch);
     let mut record = Record::new("faults", seed);
     for (name, breaks) in all {
         if !args.only.is_empty() && !args.only.contains(&name) {
@@ -102,20 +88,15 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
             }
         }
     }
-    record.end(args.json.as_deref())
-}
-
-/// Another seed each time.
-pub(crate) fn chance() -> u64 {
-    let state = std::collections::hash_map::RandomState::new();
-    std::hash::BuildHasher::hash_one(&state, std::process::id()) & 0xffff_ffff
+    record.end(args.common.json.as_deref())
 }
 
 /// One scenario in front of one layout; `None` where it cannot be had here.
 fn play(args: &Args, seed: u64, breaks: Breaks, layout: Layout, dir: &Path) -> io::Result<Option<Verdicts>> {
     let audit = dir.join("audit");
     std::fs::create_dir_all(&audit)?;
-    let mut setup = Setup { program: &args.ringwall, dir, audit: &audit, wrapper: Vec::new(), is_production: false };
+    let mut setup =
+        Setup { program: &args.common.ringwall, dir, audit: &audit, wrapper: Vec::new(), is_production: false };
     if let Breaks::Disk { is_production } = breaks {
         setup.is_production = is_production;
         setup.wrapper = match disk::wrapper(&audit) {
@@ -126,14 +107,7 @@ fn play(args: &Args, seed: u64, breaks: Breaks, layout: Layout, dir: &Path) -> i
             }
         };
     }
-    let plan = Plan {
-        setup,
-        layout,
-        seed,
-        warm_up: Duration::from_secs(3),
-        lag_limit: Duration::from_millis(args.audit_lag_ms),
-        slack: SLACK,
-    };
+    let plan = args.common.plan(setup, layout, seed, Duration::from_secs(3));
     let time = Duration::from_secs_f64(args.seconds.clamp(0.5, 600.0));
     let made =
         in_runtime(run::make(&plan, async |stage, rng, audit| scenarios::play(breaks, time, stage, rng, audit).await));

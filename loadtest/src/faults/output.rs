@@ -29,7 +29,7 @@ struct Run {
 /// How many calls with a fault ended so.
 #[derive(Serialize)]
 struct Count {
-    fault: &'static str,
+    fault: String,
     way: &'static str,
     verdict: String,
     calls: u64,

@@ -40,10 +40,10 @@ pub(crate) enum Breaks {
 
 /// All scenarios, by name.
 pub(crate) fn all() -> Vec<(String, Breaks)> {
-    let mut all: Vec<(String, Breaks)> = Fault::ALL
+    let mut all: Vec<(String, Breaks)> = Fault::all()
         .iter()
         .filter(|fault| **fault != Fault::None)
-        .map(|fault| (fault.name().to_owned(), Breaks::Calls(*fault)))
+        .map(|fault| (fault.name(), Breaks::Calls(*fault)))
         .collect();
     let named = |name: &str, breaks| (name.to_owned(), breaks);
     all.extend([named("refused", Breaks::Refused), named("killed", Breaks::Killed)]);

@@ -29,8 +29,6 @@ pub(crate) enum Verdict {
     TooLong,
     /// -32001: the session has ended with its upstream's connection.
     SessionLost,
-    /// -32600: the session was opened while this upstream could not be reached, and does not include it.
-    NotInSession,
     /// -32603: the call cannot be recorded.
     Unrecorded,
     /// The request took too long to come.
@@ -49,7 +47,7 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::Right,
         Self::AsSent,
         Self::Unreached,
@@ -60,7 +58,6 @@ impl Verdict {
         Self::NotAnAnswer,
         Self::TooLong,
         Self::SessionLost,
-        Self::NotInSession,
         Self::Unrecorded,
         Self::Slow,
         Self::Unsent,
@@ -76,7 +73,7 @@ impl Verdict {
 
     /// Whether it is certain that the upstream has not seen the call.
     pub(crate) fn says_not_made(self) -> bool {
-        matches!(self, Self::Unreached | Self::Busy | Self::NotInSession | Self::Unrecorded | Self::Slow | Self::Unsent)
+        matches!(self, Self::Unreached | Self::Busy | Self::Unrecorded | Self::Slow | Self::Unsent)
     }
 }
 
@@ -145,6 +142,9 @@ const TEXTS: &[(&str, Verdict, &[u16])] = &[
     ("the server is restarting; the call was not made", Verdict::Unreached, &[503]),
     ("the server went away before the call was sent; the call was not made", Verdict::Unreached, &[503]),
     ("the server did not answer the handshake; the call was not made", Verdict::Unreached, &[503]),
+    ("the upstream does not open a session; the call was not made", Verdict::Unreached, &[]),
+    ("the upstream closed the connection before it answered; the call was not made", Verdict::Unreached, &[]),
+    ("the upstream did not answer in time; the call was not made", Verdict::Unreached, &[]),
     ("the upstream has too many calls in flight; the call was not made", Verdict::Busy, &[503]),
     ("too many calls are waiting for the servers; the call was not made", Verdict::Busy, &[503]),
     ("the server is busy; the call was not made", Verdict::Busy, &[503]),
@@ -174,7 +174,6 @@ fn refusal(id: &str, answer: &Answer<'_>) -> Verdict {
     let fits = |statuses: &[u16]| answer.status.is_none_or(|status| statuses.contains(&status));
     match (refusal.error.code, refusal.error.message.as_str()) {
         (-32001, "Session not found: initialize again") if fits(&[404]) => Verdict::SessionLost,
-        (-32600, "Invalid request: initialize first") if fits(&[400]) => Verdict::NotInSession,
         (-32603, "Service unavailable - calls cannot be recorded") if fits(&[503]) => Verdict::Unrecorded,
         (-32001, text) => {
             let Some(text) = text.strip_prefix("Upstream error: ") else { return Verdict::Wrong };

@@ -4,66 +4,45 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
+use super::faults::arguments::Common;
 use super::faults::fault::{Door, Fault};
 use super::faults::gateway::Setup;
 use super::faults::output::Record;
 use super::faults::rng::Rng;
-use super::faults::run::{self, Crowd, Disk, Plan};
+use super::faults::run::{self, Crowd, Disk};
 use super::faults::stage::{Active, Layout, Stage, fresh_dir};
-use super::faults::{Rudeness, chance, in_runtime, misbehave};
+use super::faults::{Rudeness, in_runtime, misbehave};
 use super::machine;
 use super::process::Scratch;
 
 /// Arguments of `loadtest soak`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The ringwall program
-    #[arg(long, default_value = "target/release/ringwall")]
-    ringwall: PathBuf,
+    #[command(flatten)]
+    common: Common,
     /// How long it is driven
     #[arg(long, default_value_t = 5.0)]
     minutes: f64,
-    /// Where chance begins; default: another each time
-    #[arg(long)]
-    seed: Option<u64>,
     /// Mean milliseconds between two calls of a client
     #[arg(long, default_value_t = 40)]
     pace_ms: u64,
-    /// How late the line of an answered call may be, milliseconds
-    #[arg(long, default_value_t = 100)]
-    audit_lag_ms: u64,
-    /// Results as JSON into this file
-    #[arg(long)]
-    json: Option<PathBuf>,
-    /// Keep the gateway's directory: log, policy, audit trail
-    #[arg(long)]
-    keep: Option<PathBuf>,
 }
 
-/// Bytes that memory may grow beside 5 %: what an allocator keeps of bursts that the warm-up has not seen.
-const SLACK: u64 = 24 << 20;
-
 pub(crate) fn run(args: &Args) -> io::Result<()> {
-    let seed = args.seed.unwrap_or_else(chance);
+    let seed = args.common.seed();
     println!("seed {seed}, {} minutes; {}\n", args.minutes, machine::describe());
     let scratch = Scratch::new()?;
-    let dir = fresh_dir(&args.keep.clone().unwrap_or_else(|| scratch.path().to_owned()), "soak")?;
+    let dir = fresh_dir(&args.common.home(&scratch), "soak")?;
     let audit = dir.join("audit");
     let time = Duration::from_secs_f64((args.minutes * 60.0).clamp(1.0, 7.0 * 86_400.0));
-    let plan = Plan {
-        setup: Setup { program: &args.ringwall, dir: &dir, audit: &audit, wrapper: Vec::new(), is_production: false },
-        layout: Layout::Several,
-        seed,
-        warm_up: Duration::from_secs(10).min(time / 2),
-        lag_limit: Duration::from_millis(args.audit_lag_ms),
-        slack: SLACK,
-    };
+    let program = &args.common.ringwall;
+    let setup = Setup { program, dir: &dir, audit: &audit, wrapper: Vec::new(), is_production: false };
+    let plan = args.common.plan(setup, Layout::Several, seed, Duration::from_secs(10).min(time / 2));
     let verdicts = in_runtime(run::make(&plan, async |stage, rng, _| {
         stage.pace_ms.set(args.pace_ms);
         drive(stage, rng, time).await;
@@ -71,7 +50,7 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     }))?;
     let mut record = Record::new("soak", seed);
     record.add("soak", verdicts);
-    record.end(args.json.as_deref())
+    record.end(args.common.json.as_deref())
 }
 
 /// Drives for so long: a crowd that changes, and one thing after the other that breaks.
@@ -106,7 +85,7 @@ async fn happen(stage: &Rc<Stage>, rng: &mut Rng, visits: &mut JoinSet<()>) {
     match rng.below(100) {
         // Some calls of one upstream.
         0..50 => {
-            let fault = rng.one_of(Fault::ALL).filter(|fault| fault.fits(upstream.kind)).unwrap_or(Fault::Stall);
+            let fault = rng.one_of(Fault::all()).filter(|fault| fault.fits(upstream.kind)).unwrap_or(Fault::Stall);
             let share = if matches!(fault, Fault::Oversize) { 1 } else { 2 + rng.below(15) };
             stage.active.set(Some(Active { upstream: victim, fault, share }));
             tokio::time::sleep(Duration::from_millis(200 + rng.below(2000))).await;

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::super::super::process::TOKEN;
 use super::super::call::{Call, SESSION};
-use super::super::fault::{self, Door};
+use super::super::fault::Door;
 use super::super::frames::{self, Framing, Piece};
 use super::super::rng::Rng;
 use super::super::stage::{Guest, PATIENCE, Stage};
@@ -129,7 +129,7 @@ impl Waiting<'_> {
             return ledger.violated("no wrong answer", format!("an answer to nothing that is in flight: {shown}"));
         };
         let verdict = verdict::of(&call, &Answer { status: None, is_json: true, body: message });
-        self.is_lost |= fault::ends_session(verdict);
+        self.is_lost |= verdict == Verdict::SessionLost;
         ledger.end(call.number, verdict, message);
     }
 
