@@ -18,6 +18,7 @@ use crate::door::http::answer;
 use crate::door::http::remembered::{Remembered, Shown};
 use crate::door::session::{Sealer, Session};
 use crate::door::sse::Inboxes;
+use crate::gateway::desk::Desk;
 use crate::gateway::{Shared, Snapshot};
 use crate::guard::Principal;
 use crate::observe::metrics::WorkerMetrics;
@@ -109,6 +110,8 @@ impl Plane {
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls)),
             connections: Arc::new(connections),
             credentials: Arc::default(),
+            // Nobody takes what is laid on it.
+            desk: Desk::new().0,
             sealer: Sealer::new(&SEALING_KEY),
             sse_inboxes: Inboxes::new(1, 1).0,
             children: None,
