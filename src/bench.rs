@@ -23,13 +23,14 @@ use crate::gateway::{Shared, Snapshot};
 use crate::guard::Principal;
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc::era::{self, Header, Mirrored};
-use crate::rpc::{Envelope, Era, Kind, glance};
+use crate::rpc::{Envelope, Era, Kind, Method, glance};
 use crate::settings::{Inputs, Settings};
 use crate::span::Span;
 use crate::state::connections::{ConnectionId, ConnectionTable};
 use crate::state::events::{Bell, Event, EventKind, EventQueue, Outcome, Reservation};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, UpstreamState};
+use crate::state::tools::ToolNames;
 use crate::upstream::outgoing::Edits;
 use crate::upstream::{Carried, Message, Outgoing, Sender};
 use crate::wire::http1::body::{BodyDecoder, Framing as BodyFraming};
@@ -38,7 +39,7 @@ use crate::wire::http1::response::parse_response;
 use crate::wire::http1::{Progress, write};
 use crate::worker::framing::{Framing, Keys};
 use crate::worker::timers::{Deadline, OnExpiry, TICK_MS, Timers};
-use crate::worker::{Scratch, Worker};
+use crate::worker::{EndedCall, Scratch, Worker};
 
 /// Where the worker of a bench believes to listen.
 const BOUND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -103,6 +104,7 @@ impl Plane {
             .map(|upstream| Arc::new(UpstreamState::with_calls(&upstream.name, upstream.max_in_flight.into())))
             .collect();
         let tls = vec![None; states.len()];
+        let upstreams = states.len();
         let lifecycle = Arc::new(Lifecycle::new(1, states));
         let connections = ConnectionTable::new(lifecycle.doors().clone(), 64, 1, RandomState::new());
         let bell = Arc::new(Bell::default());
@@ -116,7 +118,8 @@ impl Plane {
             sse_inboxes: Inboxes::new(1, 1).0,
             children: None,
             health: HealthFacts { version: "", auth_enabled: true, started_at_ms: 0 },
-            metrics: vec![Arc::<WorkerMetrics>::default()],
+            metrics: vec![Arc::new(WorkerMetrics::new(upstreams))],
+            tools: Arc::new(ToolNames::new(upstreams)),
             events: (0..2).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect(),
             lifecycle,
         };
@@ -250,8 +253,14 @@ impl Plane {
 
     /// Counts the call and puts its audit event into the place that was kept for it.
     pub fn record(&self, received: &[u8], read: &Read, decided: Decided) {
-        let door = self.worker.metrics.door(Door::Http);
-        door.call(Outcome::Ok, 80_000);
+        self.worker.count_call(&EndedCall {
+            door: Door::Http,
+            upstream: Some(0),
+            method: Method::ToolsCall,
+            name: read.name.as_bytes(),
+            outcome: Outcome::Ok,
+            duration_ns: 80_000,
+        });
         let Some(reservation) = decided.reservation else { return };
         let raw = received.get(read.body.clone()).unwrap_or_default();
         let mut event =

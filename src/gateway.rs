@@ -26,6 +26,7 @@ use crate::state::credentials::Credentials;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, UpstreamState};
+use crate::state::tools::ToolNames;
 use crate::upstream::brokered::ChildrenHandle;
 
 pub use start::{Ended, Gateway, StartError};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) children: Option<ChildrenHandle>,
     pub(crate) health: HealthFacts,
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
+    /// The tools that calls are counted by.
+    pub(crate) tools: Arc<ToolNames>,
     /// One a worker, and the last for all other threads.
     pub(crate) events: Vec<Arc<EventQueue>>,
 }

@@ -13,10 +13,11 @@ use ringwall::control::admin::AdminConfig;
 use ringwall::control::alerts::Alerts;
 use ringwall::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use ringwall::control::{ControlConfig, ControlPlane, ControlShared, Ended, keys};
-use ringwall::observe::metrics::{AlertMetrics, AuditMetrics, MetricSources};
+use ringwall::observe::metrics::{AuditMetrics, MetricSources};
 use ringwall::state::events::{Bell, Event, EventKind, EventQueue};
 use ringwall::state::health::HealthFacts;
 use ringwall::state::lifecycle::{Lifecycle, Phase};
+use ringwall::state::tools::ToolNames;
 use rustix::process::{Signal, getpid, kill_process};
 
 /// 2026-11-22T00:00:00Z
@@ -54,7 +55,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
         },
     )
     .unwrap();
-    let alert_metrics = Arc::new(AlertMetrics::default());
+    let alert_metrics = ringwall::control::alerts::metrics();
     let (alerts, outbox) = Alerts::new(Arc::clone(&events), Arc::clone(&alert_metrics), clock);
     let phases = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&phases);
@@ -81,9 +82,12 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 workers: Vec::new(),
                 queues: vec![Arc::clone(&events)],
                 audit: metrics,
+                alerts: Arc::clone(&alert_metrics),
+                tools: Arc::new(ToolNames::new(0)),
+                broker: None,
+                started_at_ms: 0,
                 lifecycle: Arc::clone(&lifecycle),
                 version: "0",
-                alerts: alert_metrics,
                 driver: "epoll",
             },
             events: Arc::clone(&events),

@@ -133,6 +133,12 @@ struct Inner {
 /// What goes to the webhook; its task takes it.
 pub type Outbox = mpsc::Receiver<Arc<Alert>>;
 
+/// Counters of every kind there is.
+#[must_use]
+pub fn metrics() -> Arc<AlertMetrics> {
+    Arc::new(AlertMetrics::of_kinds(AlertKind::ALL.iter().map(|kind| (kind.name(), kind.severity().wire_name()))))
+}
+
 impl Alerts {
     /// None yet. `events` is the audit queue of the threads that are no workers, `clock` milliseconds since the Unix epoch.
     #[must_use]

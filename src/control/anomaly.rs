@@ -31,6 +31,12 @@ use crate::state::events::ShortText;
 
 /// How often the detector looks.
 pub const EVERY_MS: u64 = 60_000;
+/// The round that `now_ms` belongs to: the detector looks once in each, when a minute of the clock is over and all of it is known.
+#[must_use]
+pub const fn round(now_ms: u64) -> u64 {
+    now_ms.saturating_sub(SETTLED_MS) / EVERY_MS
+}
+
 /// An agent's actions may grow to this many times those of the window before.
 pub const GROWTH: u64 = 3;
 /// What a quiet window counts as at least.
@@ -119,7 +125,7 @@ impl Detector {
     pub fn tick(&mut self, now_ms: u64) -> Vec<NewAlert> {
         let mut found = Vec::new();
         // The first minute that is not over and settled.
-        let open_minute = now_ms.saturating_sub(SETTLED_MS) / ACTION_WINDOW_MS;
+        let open_minute = round(now_ms);
         self.next = self.next.max(open_minute.saturating_sub(MAX_BEHIND)).max(self.watched_from + 1);
         while self.next < open_minute {
             self.compare(self.next, &mut found);

@@ -13,6 +13,7 @@ use crate::control::keys::Key;
 use crate::observe::metrics::AuditMetrics;
 use crate::state::events::Bell;
 use crate::state::lifecycle::UpstreamState;
+use crate::state::tools::ToolNames;
 
 /// A running control thread with listeners on free ports; ends with the value.
 pub(super) struct Rig {
@@ -60,7 +61,7 @@ impl Rig {
             },
         )
         .unwrap();
-        let alert_metrics = Arc::new(AlertMetrics::default());
+        let alert_metrics = alerts::metrics();
         let (alerts, outbox) = Alerts::new(Arc::clone(&events), alert_metrics.clone(), clock);
         let (health_listener, health) = listener();
         let (admin_listener, admin_address) = listener();
@@ -93,6 +94,9 @@ impl Rig {
                 lifecycle: Arc::clone(&lifecycle),
                 version: "9.9.9",
                 alerts: alert_metrics.clone(),
+                tools: Arc::new(ToolNames::new(1)),
+                broker: None,
+                started_at_ms: 1_000,
                 driver: "epoll",
             },
             events: Arc::clone(&events),

@@ -273,16 +273,16 @@ async fn watch_audit(audit: AuditSignals, lifecycle: Arc<Lifecycle>, alerts: Ale
 /// Takes over what the audit writer has seen, and looks for anomalies once a minute.
 async fn watch_behaviour(mailbox: Arc<Mailbox>, alerts: Alerts, metrics: Arc<AlertMetrics>, clock: fn() -> u64) {
     let mut detector = Detector::new(clock());
-    let mut looked_ms = clock();
+    let mut looked = anomaly::round(clock());
     loop {
         tokio::time::sleep(FACTS_EVERY).await;
         if let Some(facts) = mailbox.take() {
             detector.absorb(facts);
         }
         let now_ms = clock();
-        // A clock that was set back counts as a minute that has passed.
-        if now_ms.abs_diff(looked_ms) >= anomaly::EVERY_MS {
-            looked_ms = now_ms;
+        // A clock that was set back begins another round as well.
+        if anomaly::round(now_ms) != looked {
+            looked = anomaly::round(now_ms);
             for found in detector.tick(now_ms) {
                 alerts.raise(found);
             }

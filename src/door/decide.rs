@@ -8,6 +8,7 @@ use std::rc::Rc;
 use crate::door::spread::Spread;
 use crate::guard::identity::{self, AgentArgument};
 use crate::guard::{Denial, Principal};
+use crate::observe::metrics::Limit;
 use crate::rpc::era::EraFault;
 use crate::rpc::list::ListKind;
 use crate::rpc::{Envelope, Era, Kind, Method, Parser};
@@ -166,6 +167,9 @@ fn reserve_record(worker: &Worker) -> Result<Option<Reservation>, Denial> {
         return Ok(None);
     }
     let reservation = worker.events.reserve();
+    if reservation.is_err() {
+        worker.metrics.limit(Limit::AuditQueue);
+    }
     let healthy = worker.shared.lifecycle.audit_healthy();
     match reservation {
         Ok(reservation) if healthy || !snapshot.is_production() => Ok(Some(reservation)),

@@ -29,6 +29,7 @@ use monoio::net::{TcpListener, TcpStream};
 use crate::bounds;
 use crate::gateway::Snapshot;
 use crate::guard::Denial;
+use crate::observe::metrics::Limit;
 use crate::state::connections::{Arrival, ConnectionEntry, Refused};
 use crate::state::doors::Door;
 use crate::sys::socket::{self, Half, Look};
@@ -98,6 +99,9 @@ fn admit(worker: &Rc<Worker>, door: Door, tcp: TcpStream, peer: SocketAddr) {
 fn enter(worker: &Rc<Worker>, accepted: Accepted, entry: ConnectionEntry) {
     let Accepted { door, tcp, peer, received } = accepted;
     worker.metrics.door(door).connections_accepted.inc();
+    // What came with a proxy's connection was read before it was known whose it is.
+    worker.metrics.door(door).bytes_in.add(received.len() as u64);
+    entry.received(0, received.len() as u64);
     let _ = tcp.set_nodelay(true);
     match door {
         Door::Tcp => tcp::arrive(worker, tcp, peer, received, entry),
@@ -110,6 +114,11 @@ fn enter(worker: &Rc<Worker>, accepted: Accepted, entry: ConnectionEntry) {
 fn refuse(worker: &Rc<Worker>, accepted: Accepted, denial: &Denial) {
     worker.metrics.door(accepted.door).connections_refused.inc();
     worker.metrics.refusals.inc(denial.rule());
+    match denial {
+        Denial::DoorFull => worker.metrics.limit(Limit::DoorConnections),
+        Denial::AddressFull => worker.metrics.limit(Limit::AddressConnections),
+        _ => {}
+    }
     let event = worker.event(denial.event(), accepted.peer).with_rule(denial.rule());
     worker.record(match denial {
         Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),

@@ -21,15 +21,16 @@ use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::{Desk, Visits};
 use crate::gateway::{Shared, Snapshot};
-use crate::observe::metrics::{AlertMetrics, MetricSources, WorkerMetrics};
+use crate::observe::metrics::{AlertMetrics, BrokerCounts, BrokerSource, MetricSources, ServerCounts, WorkerMetrics};
 use crate::settings::Settings;
 use crate::settings::policy::{EnvValue, SocketTarget, SocketTransport, StdioTarget, Upstream, UpstreamTarget};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
+use crate::state::tools::ToolNames;
 use crate::store::{Store, StoreThreads};
-use crate::upstream::brokered::{self, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
+use crate::upstream::brokered::{self, ChildCounters, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
 use crate::worker::runtime::{DriverKind, Listeners};
 
 /// Why a gateway does not start. Each says what to do about it.
@@ -140,7 +141,9 @@ impl Gateway {
         let lifecycle = Arc::new(Lifecycle::new(count, states));
         let bell = Arc::new(Bell::default());
         let events: Vec<Arc<EventQueue>> = (0..=count).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect();
-        let metrics: Vec<Arc<WorkerMetrics>> = (0..count).map(|_| Arc::default()).collect();
+        let metrics: Vec<Arc<WorkerMetrics>> =
+            (0..count).map(|_| Arc::new(WorkerMetrics::new(lifecycle.upstreams().len()))).collect();
+        let tools = Arc::new(ToolNames::new(lifecycle.upstreams().len()));
         let facts = HealthFacts {
             version: env!("CARGO_PKG_VERSION"),
             auth_enabled: settings.auth.enabled && !settings.auth.demo_mode,
@@ -183,10 +186,11 @@ impl Gateway {
             children: children.as_ref().map(|(handle, _)| handle.clone()),
             health: facts.clone(),
             metrics: metrics.clone(),
+            tools: tools.clone(),
             events: events.clone(),
             lifecycle: lifecycle.clone(),
         });
-        let alert_metrics = Arc::new(AlertMetrics::default());
+        let alert_metrics = control::alerts::metrics();
         let webhook = webhook(&settings, &alert_metrics)?;
         let (alerts, outbox) = Alerts::new(shared.events(count), alert_metrics.clone(), crate::worker::epoch_ms);
         let (sessions, jwks) = (sessions(&settings, &shared, visits), jwks(&settings, &shared)?);
@@ -202,7 +206,7 @@ impl Gateway {
                     metrics_path: settings.metrics.enabled.then(|| settings.metrics.path.clone()),
                     settings_json,
                 },
-                facts,
+                facts: facts.clone(),
                 targets: probe_targets(&settings, &lifecycle),
                 webhook,
                 drain_timeout: doors.drain_timeout,
@@ -217,6 +221,9 @@ impl Gateway {
                     queues: events,
                     audit: audit_metrics,
                     alerts: alert_metrics,
+                    tools,
+                    broker: children.as_ref().map(|(handle, _)| broker_source(handle, &settings)),
+                    started_at_ms: facts.started_at_ms,
                     lifecycle: lifecycle.clone(),
                     version: env!("CARGO_PKG_VERSION"),
                     driver: match driver {
@@ -443,6 +450,21 @@ fn probe_targets(settings: &Settings, lifecycle: &Lifecycle) -> Vec<probes::Targ
             Some(probes::Target { upstream: state.clone(), host: host.clone(), port })
         })
         .collect()
+}
+
+/// What `/metrics` asks the broker's thread.
+fn broker_source(handle: &ChildrenHandle, settings: &Settings) -> BrokerSource {
+    let shared = settings.policy.upstreams.iter().filter(|one| !matches!(one.target, UpstreamTarget::Http(_)));
+    let names: Vec<String> = shared.map(|upstream| upstream.name.clone()).collect();
+    let handle = handle.clone();
+    BrokerSource(Arc::new(move || {
+        let server = |(child, name): (usize, &String)| {
+            let ChildCounters { instances, starts, crashes, dropped, bad_lines } = handle.counters(child);
+            ServerCounts { upstream: name.clone(), instances, starts, crashes, dropped, bad_lines }
+        };
+        let servers = names.iter().enumerate().map(server).collect();
+        BrokerCounts { queued: handle.queued() as u64, in_flight: handle.in_flight() as u64, servers }
+    }))
 }
 
 /// Where alerts go, if anywhere.

@@ -171,6 +171,6 @@ mod tests {
         for (n, (row, door, outcome)) in all.iter().enumerate() {
             assert_eq!(counters.get(*row, *door, *outcome), n as u64 + 1);
         }
-        assert_eq!(counters.total(), (1..=all.len() as u64).sum());
+        assert_eq!(counters.total(), (1..=all.len() as u64).sum::<u64>());
     }
 }

@@ -1,16 +1,18 @@
 //! What each worker counts, and the sum of all workers as Prometheus text.
 //!
 //! A [`WorkerMetrics`] is written by its worker alone, with plain loads and stores (a nanosecond each), and read by the
-//! control plane when someone scrapes. Label values are bounded by construction: doors, outcomes, status classes, and rule
-//! names that are compiled in.
+//! control plane when someone scrapes. Label values are bounded by construction: doors, outcomes, status classes, limits, rule
+//! names that are compiled in, upstreams of the policy, and the bounded table of tools (`state/tools.rs`).
 
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::calls::CallCounters;
 use super::histogram::Histogram;
 use crate::state::events::{EventQueue, Outcome};
 use crate::state::lifecycle::{Door, Lifecycle};
+use crate::state::tools::{Row, ToolNames};
 
 mod encode;
 
@@ -78,7 +80,6 @@ impl RuleCounters {
 /// What is counted for each door.
 #[derive(Debug, Default)]
 pub struct DoorMetrics {
-    calls: [Counter; Outcome::ALL.len()],
     /// From the first byte of a call read to the last byte of its answer written.
     pub call_duration: Histogram,
     /// Bytes received from clients.
@@ -95,34 +96,64 @@ pub struct DoorMetrics {
     pub auth_failures: Counter,
 }
 
-impl DoorMetrics {
-    /// Counts a call that has ended, with its time in nanoseconds.
-    pub fn call(&self, outcome: Outcome, duration_ns: u64) {
-        if let Some(counter) = self.calls.get(outcome.index()) {
-            counter.inc();
-        }
-        self.call_duration.record(duration_ns);
-    }
+/// A bound that something ran into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Connections of a door.
+    DoorConnections,
+    /// Connections of an address.
+    AddressConnections,
+    /// A request's body, `MAX_REQUEST_SIZE`.
+    RequestSize,
+    /// A message, `MAX_MESSAGE_SIZE`.
+    MessageSize,
+    /// Calls in flight at an upstream.
+    UpstreamInFlight,
+    /// Room in the audit queue.
+    AuditQueue,
+}
 
-    /// Calls that ended so.
+impl Limit {
+    /// Every limit there is.
+    pub const ALL: &'static [Limit] = &[
+        Limit::DoorConnections,
+        Limit::AddressConnections,
+        Limit::RequestSize,
+        Limit::MessageSize,
+        Limit::UpstreamInFlight,
+        Limit::AuditQueue,
+    ];
+
+    /// The name in labels.
     #[must_use]
-    pub fn calls(&self, outcome: Outcome) -> u64 {
-        self.calls.get(outcome.index()).map_or(0, Counter::get)
+    pub const fn name(self) -> &'static str {
+        match self {
+            Limit::DoorConnections => "door_connections",
+            Limit::AddressConnections => "address_connections",
+            Limit::RequestSize => "request_size",
+            Limit::MessageSize => "message_size",
+            Limit::UpstreamInFlight => "upstream_in_flight",
+            Limit::AuditQueue => "audit_queue",
+        }
     }
 }
 
 /// What one worker counts. Written by that worker alone; see [`Counter`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(align(128))]
 pub struct WorkerMetrics {
     doors: [DoorMetrics; Door::ALL.len()],
+    calls: CallCounters,
+    limits: [Counter; Limit::ALL.len()],
+    /// Connections over HTTP that wait for a call, by upstream, as of a quarter of a second ago at most.
+    pub upstream_idle: Box<[AtomicU64]>,
     /// HTTP answers by status class, 1xx to 5xx.
     responses: [Counter; 5],
     /// Refusals by rule.
     pub refusals: RuleCounters,
-    /// Time spent in guards for a message.
+    /// Time from a whole message to the decision to forward it: parsing, guards, route. Of one message in 64.
     pub guard_duration: Histogram,
-    /// From a call's first byte sent upstream to the first byte of its answer.
+    /// From that decision to the head of the answer of an upstream over HTTP. Of one call in 64.
     pub upstream_duration: Histogram,
     /// Upstream connections opened.
     pub upstream_connects: Counter,
@@ -134,7 +165,57 @@ pub struct WorkerMetrics {
     pub upstream_retries: Counter,
 }
 
+impl Default for WorkerMetrics {
+    fn default() -> Self {
+        Self::new(0)
+    }
+}
+
 impl WorkerMetrics {
+    /// All zero.
+    #[must_use]
+    pub fn new(upstreams: usize) -> Self {
+        Self {
+            doors: Default::default(),
+            calls: CallCounters::new(upstreams),
+            limits: Default::default(),
+            upstream_idle: (0..upstreams).map(|_| AtomicU64::new(0)).collect(),
+            responses: Default::default(),
+            refusals: RuleCounters::default(),
+            guard_duration: Histogram::new(),
+            upstream_duration: Histogram::new(),
+            upstream_connects: Counter::default(),
+            upstream_reuses: Counter::default(),
+            upstream_errors: Counter::default(),
+            upstream_retries: Counter::default(),
+        }
+    }
+
+    /// Counts a call that has ended, with its time in nanoseconds.
+    pub fn call(&self, row: Row, door: Door, outcome: Outcome, duration_ns: u64) {
+        self.calls.count(row, door, outcome);
+        self.door(door).call_duration.record(duration_ns);
+    }
+
+    /// The calls that have ended.
+    #[must_use]
+    pub fn calls(&self) -> &CallCounters {
+        &self.calls
+    }
+
+    /// Counts that a limit was hit.
+    pub fn limit(&self, limit: Limit) {
+        if let Some(counter) = self.limits.get(limit as usize) {
+            counter.inc();
+        }
+    }
+
+    /// How often a limit was hit.
+    #[must_use]
+    pub fn limits(&self, limit: Limit) -> u64 {
+        self.limits.get(limit as usize).map_or(0, Counter::get)
+    }
+
     /// The counters of a door.
     #[must_use]
     pub fn door(&self, door: Door) -> &DoorMetrics {
@@ -194,13 +275,11 @@ impl SharedCounter {
     }
 }
 
-/// Kinds of alerts that can be told apart; a test holds `control::alerts` to it.
-pub const MAX_ALERT_KINDS: usize = 32;
-
 /// What is counted of alerts, their webhook and the anomaly detector; shared with them.
 #[derive(Debug, Default)]
 pub struct AlertMetrics {
-    raised: [SharedCounter; MAX_ALERT_KINDS],
+    /// Name and severity of each kind, and how many there were.
+    kinds: Vec<(&'static str, &'static str, SharedCounter)>,
     /// Alerts that were raised again within their quiet time.
     pub repeated: SharedCounter,
     /// Alerts that the webhook has taken.
@@ -216,17 +295,22 @@ pub struct AlertMetrics {
 }
 
 impl AlertMetrics {
+    /// For alerts of these kinds: names and severities.
+    pub fn of_kinds(kinds: impl Iterator<Item = (&'static str, &'static str)>) -> Self {
+        let kinds = kinds.map(|(name, severity)| (name, severity, SharedCounter::default())).collect();
+        Self { kinds, ..Self::default() }
+    }
+
     /// Counts an alert by the place of its kind.
     pub fn raised(&self, kind: usize) {
-        if let Some(counter) = self.raised.get(kind) {
+        if let Some((_, _, counter)) = self.kinds.get(kind) {
             counter.inc();
         }
     }
 
-    /// Alerts of a kind.
-    #[must_use]
-    pub fn count(&self, kind: usize) -> u64 {
-        self.raised.get(kind).map_or(0, SharedCounter::get)
+    /// Alerts by kind and severity.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        self.kinds.iter().map(|(name, severity, counter)| (*name, *severity, counter.get()))
     }
 
     /// Notes how many alerts wait for their next try.
@@ -252,11 +336,53 @@ impl AlertMetrics {
     }
 }
 
+/// What the broker's thread knows of the servers that clients share.
+#[derive(Clone, Debug, Default)]
+pub struct BrokerCounts {
+    /// Calls that its thread has not taken up yet.
+    pub queued: u64,
+    /// Calls that it has taken up and that have not ended.
+    pub in_flight: u64,
+    /// By upstream.
+    pub servers: Vec<ServerCounts>,
+}
+
+/// What is known of the server of one upstream.
+#[derive(Clone, Debug, Default)]
+pub struct ServerCounts {
+    /// The upstream's name.
+    pub upstream: String,
+    /// Processes or connections that there are now.
+    pub instances: u64,
+    /// Times that one was begun.
+    pub starts: u64,
+    /// Unexpected ends.
+    pub crashes: u64,
+    /// Messages of the server that were nobody's, or whose client did not read.
+    pub dropped: u64,
+    /// Lines that were no JSON-RPC or too long.
+    pub bad_lines: u64,
+}
+
+/// Asks the broker's thread.
+#[derive(Clone)]
+pub struct BrokerSource(pub Arc<dyn Fn() -> BrokerCounts + Send + Sync>);
+
+impl std::fmt::Debug for BrokerSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BrokerSource")
+    }
+}
+
 /// Everything `/metrics` tells. Built once, when all workers are known.
 #[derive(Debug, Clone)]
 pub struct MetricSources {
     /// One a worker.
     pub workers: Vec<Arc<WorkerMetrics>>,
+    /// The tools that calls are counted by.
+    pub tools: Arc<ToolNames>,
+    /// The servers that clients share, where there are any.
+    pub broker: Option<BrokerSource>,
     /// The audit queues, one a worker and one for other threads.
     pub queues: Vec<Arc<EventQueue>>,
     /// The audit writer's counts.
@@ -265,6 +391,8 @@ pub struct MetricSources {
     pub alerts: Arc<AlertMetrics>,
     /// The process's state.
     pub lifecycle: Arc<Lifecycle>,
+    /// When the process started, milliseconds since the Unix epoch.
+    pub started_at_ms: u64,
     /// This program's version.
     pub version: &'static str,
     /// The I/O driver in use: `io_uring` or `epoll`.

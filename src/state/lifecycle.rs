@@ -225,6 +225,12 @@ impl Lifecycle {
         CallInFlight { count }
     }
 
+    /// Calls in flight of one worker.
+    #[must_use]
+    pub fn calls_in_flight_of(&self, worker: usize) -> usize {
+        self.in_flight.get(worker).map_or(0, |count| count.0.load(Ordering::Acquire))
+    }
+
     /// Calls in flight, over all workers.
     #[must_use]
     pub fn calls_in_flight(&self) -> usize {

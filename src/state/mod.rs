@@ -18,3 +18,4 @@ mod seqlock;
 pub mod sessions;
 mod slots;
 mod sync;
+pub mod tools;

@@ -83,9 +83,8 @@ fn what_would_make_a_bad_label_gets_no_row() {
 fn workers_agree_on_rows() {
     let names = ToolNames::new(1);
     let found: Vec<Vec<Option<Row>>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| (0..100).map(|n| names.find(0, &format!("t{n}"), true)).collect()))
-            .collect();
+        let threads: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| (0..100).map(|n| names.find(0, &format!("t{n}"), true)).collect())).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
     assert!(found.iter().all(|rows| *rows == found[0]));

@@ -3,6 +3,7 @@
 //! It serves the check of `Mcp-Param-*` headers, whose meaning only the tool's schema tells (MCP 2026-07-28, "Custom headers"). A tool
 //! that has not been seen is not checked; the upstream does that itself.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
@@ -19,18 +20,19 @@ pub(crate) struct Catalog {
 }
 
 impl Catalog {
-    /// Learns from a page of `tools/list`.
-    pub(crate) fn learn(&self, envelope: &Envelope, raw: &[u8]) {
+    /// Learns from a page of `tools/list`. `tell` gets the names on it.
+    pub(crate) fn learn(&self, envelope: &Envelope, raw: &[u8], tell: impl FnOnce(&[Cow<'_, str>])) {
         let mut items = Vec::new();
         if list::split(envelope, raw, ListKind::Tools, &mut items).is_none() {
             return;
         }
+        let names: Vec<_> = items.iter().take(bounds::MAX_CATALOG_ENTRIES).map(|item| item.key.decode(raw)).collect();
+        tell(&names);
         let mut tools = self.tools.borrow_mut();
         if tools.len() + items.len() > bounds::MAX_CATALOG_ENTRIES {
             tools.clear();
         }
-        for item in items.iter().take(bounds::MAX_CATALOG_ENTRIES) {
-            let name = item.key.decode(raw);
+        for (item, name) in items.iter().zip(names) {
             // A schema with an invalid annotation is as good as one without: the standard has nothing to compare then.
             match item.input_schema.map(|schema| ParamHeaders::from_schema(raw, schema)) {
                 Some(Ok(declared)) if !declared.is_empty() => {
@@ -48,7 +50,7 @@ impl Upstreams {
     /// Learns from an answer to `tools/list`.
     pub(crate) fn learn_tools(&self, index: usize, envelope: &Envelope, raw: &[u8]) {
         if let Some(upstream) = self.get(index) {
-            upstream.catalog.learn(envelope, raw);
+            upstream.catalog.learn(envelope, raw, |names| self.tools.list(index, names.iter()));
         }
     }
 }

@@ -176,6 +176,11 @@ impl HttpUpstream {
         &self.target
     }
 
+    /// Connections that wait for a call.
+    pub(crate) fn idle_connections(&self) -> usize {
+        self.idle.borrow().len()
+    }
+
     pub(crate) fn call_timeout_ms(&self) -> u64 {
         self.call_timeout_ms
     }

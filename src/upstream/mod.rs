@@ -18,11 +18,15 @@ pub(crate) mod route;
 pub mod tls;
 
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::gateway::{Shared, Snapshot};
 use crate::guard::Principal;
+use crate::observe::metrics::WorkerMetrics;
 use crate::rpc::{Envelope, Era};
 use crate::settings::policy::UpstreamTarget;
+use crate::state::tools::ToolNames;
 use crate::wire::http1::request::RequestHead;
 use brokered::ChildState;
 use http::HttpUpstream;
@@ -88,6 +92,8 @@ pub(crate) struct Upstreams {
     all: Vec<Upstream>,
     /// Whose a listed name is, where there are several.
     pub(crate) directory: route::Directory,
+    /// What is listed is what metrics may tell apart.
+    tools: Arc<ToolNames>,
 }
 
 /// One upstream as one worker sees it.
@@ -157,7 +163,7 @@ impl Upstreams {
                 replaced_fields: settings.headers.iter().map(|header| header.name.clone()).collect(),
             });
         }
-        Self { all, directory: route::Directory::default() }
+        Self { all, directory: route::Directory::default(), tools: shared.tools.clone() }
     }
 
     pub(crate) fn get(&self, index: usize) -> Option<&Upstream> {
@@ -192,6 +198,22 @@ impl Upstreams {
         for links in self.all.iter().filter_map(|upstream| upstream.links.as_ref()) {
             links.tick(now_ms);
         }
+    }
+
+    /// Publishes how many connections of this worker wait for a call.
+    pub(crate) fn publish_idle(&self, metrics: &WorkerMetrics) {
+        for (upstream, idle) in self.all.iter().zip(&metrics.upstream_idle) {
+            if let UpstreamKind::Http(http) = &upstream.kind {
+                idle.store(http.idle_connections() as u64, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// The upstream's own name of a tool, where its clients may put the upstream's in front.
+    pub(crate) fn own_name<'n>(&self, index: usize, name: &'n str) -> &'n str {
+        let upstream = self.get(index).filter(|_| self.are_several());
+        let own = upstream.and_then(|one| name.strip_prefix(one.name.as_str())?.strip_prefix(route::SEPARATOR));
+        own.unwrap_or(name)
     }
 
     /// Closes pooled connections that are of no use any more.

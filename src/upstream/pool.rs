@@ -48,6 +48,11 @@ impl<C> Pool<C> {
         Self { idle: VecDeque::new(), max_idle, proven: 0, doubted_until_ns: 0 }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.idle.len()
+    }
+
     /// A connection to send on that has not been idle for `limit_ns` and that `is_open`; `None` when a new one is called for.
     /// `busy` is how many others are in use.
     pub(crate) fn take(&mut self, now_ns: u64, limit_ns: u64, busy: usize, is_open: impl Fn(&C) -> bool) -> Option<C> {

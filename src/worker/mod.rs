@@ -25,10 +25,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::gateway::{Shared, Snapshot};
 use crate::guard::{Access, Principal};
+use crate::observe::calls::ToolRows;
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc;
-use crate::state::events::{Event, EventKind, EventQueue};
-use crate::state::lifecycle::Phase;
+use crate::state::events::{Event, EventKind, EventQueue, Outcome};
+use crate::state::lifecycle::{Door, Phase};
 use crate::upstream::Upstreams;
 use crate::wire::http1::request::RequestHead;
 use crate::wire::http1::response::ResponseHead;
@@ -37,6 +38,9 @@ use timers::{TICK_MS, Timers};
 
 /// Ticks between two times that memory is given back which a burst has left behind: two seconds.
 const GIVE_BACK_TICKS: u64 = 40;
+
+/// One message in so many is measured on its way through the guards: it costs two reads of the clock, which is as much as many a guard.
+const MEASURED: u32 = 64;
 
 /// Ticks between the cut of all connections and the end of the worker.
 const LAST_TICKS: usize = 3;
@@ -61,6 +65,9 @@ pub(crate) struct Worker {
     snapshot: RefCell<LocalSnapshot>,
     /// See [`Worker::generation`].
     generation: Cell<u64>,
+    tool_rows: RefCell<ToolRows>,
+    /// Messages that were decided about, and when the one that is measured began.
+    decided: Cell<(u32, Option<u64>)>,
     /// Refused connections that are being closed in good order.
     pub(crate) lingering: Cell<usize>,
     phase: Cell<Phase>,
@@ -120,6 +127,18 @@ impl Limits {
     }
 }
 
+/// A request that has ended.
+pub(crate) struct EndedCall<'a> {
+    pub(crate) door: Door,
+    /// The upstream that it was for; `None` where it was for several, or none.
+    pub(crate) upstream: Option<usize>,
+    pub(crate) method: rpc::Method,
+    /// What it acts on, as the client spells it.
+    pub(crate) name: &'a [u8],
+    pub(crate) outcome: Outcome,
+    pub(crate) duration_ns: u64,
+}
+
 /// Memory that is used between two awaits and never across one.
 pub(crate) struct Scratch {
     pub(crate) request: RequestHead,
@@ -143,6 +162,8 @@ impl Worker {
             snapshot: RefCell::new(Rc::new(snapshot)),
             generation: Cell::new(0),
             read_ns: Cell::new(0),
+            tool_rows: RefCell::new(ToolRows::new(shared.tools.clone())),
+            decided: Cell::new((0, None)),
             phase: Cell::new(shared.lifecycle.phase()),
             timers,
             scratch: RefCell::new(Scratch {
@@ -215,6 +236,34 @@ impl Worker {
         epoch_ms.saturating_add(now_ns.saturating_sub(at_ns) / 1_000_000)
     }
 
+    /// Counts a request that has ended.
+    pub(crate) fn count_call(&self, ended: &EndedCall<'_>) {
+        let mut rows = self.tool_rows.borrow_mut();
+        let row = if ended.method == rpc::Method::ToolsCall {
+            let own_name = |name| ended.upstream.map_or(name, |index| self.upstreams.own_name(index, name));
+            rows.of_tool(ended.upstream, ended.name, ended.outcome == Outcome::Ok, own_name)
+        } else {
+            rows.of_method(ended.upstream)
+        };
+        self.metrics.call(row, ended.door, ended.outcome, ended.duration_ns);
+    }
+
+    /// A message is about to be looked at; one in [`MEASURED`] is measured.
+    pub(crate) fn begin_deciding(&self) {
+        let (count, _) = self.decided.get();
+        let began = count.is_multiple_of(MEASURED).then(|| self.now_ns());
+        self.decided.set((count.wrapping_add(1), began));
+    }
+
+    /// It was decided that the message goes on. When that was, if it is measured.
+    pub(crate) fn end_deciding(&self) -> Option<u64> {
+        let (count, began) = self.decided.get();
+        let now_ns = began.map(|_| self.now_ns())?;
+        self.decided.set((count, None));
+        self.metrics.guard_duration.record(now_ns.saturating_sub(began?));
+        Some(now_ns)
+    }
+
     /// A new event of `kind`, now.
     pub(crate) fn event(&self, kind: EventKind, peer: SocketAddr) -> Event {
         Event::new(kind, epoch_ms()).with_ip(peer.ip())
@@ -266,6 +315,7 @@ impl Worker {
             }
             if ticks.is_multiple_of(5) {
                 self.upstreams.tick(self.timers.now_ms());
+                self.upstreams.publish_idle(&self.metrics);
             }
             if ticks.is_multiple_of(GIVE_BACK_TICKS) {
                 crate::sys::memory::give_back();

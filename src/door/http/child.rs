@@ -39,6 +39,7 @@ impl Connection {
         let mut handle = match children.call(child, message) {
             Ok(handle) => handle,
             Err(busy) => {
+                self.worker.metrics.limit(crate::observe::metrics::Limit::UpstreamInFlight);
                 self.answer_rpc(&call, 503, -32001, &format!("Upstream error: {busy}; the call was not made"));
                 self.finish(&mut call, Outcome::UpstreamError, 503);
                 return self.flush().await;

@@ -14,6 +14,7 @@ use crate::settings::DenialStyle;
 use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::Door;
 use crate::upstream::route::Unroutable;
+use crate::worker::EndedCall;
 
 impl Connection {
     /// Answers a request of which nothing need be said but that it was understood.
@@ -161,7 +162,14 @@ impl Connection {
     fn count(&self, call: &Call, outcome: Outcome, now_ns: u64) {
         if call.kind == Kind::Request {
             let duration_ns = now_ns.saturating_sub(call.started_ns);
-            self.worker.metrics.door(Door::Http).call(outcome, duration_ns);
+            self.worker.count_call(&EndedCall {
+                door: Door::Http,
+                upstream: call.upstream,
+                method: call.method,
+                name: self.name(call).as_bytes(),
+                outcome,
+                duration_ns,
+            });
             self.entry.sent(1, 0);
         }
     }

@@ -30,8 +30,10 @@ pub(super) struct Call {
     /// In [`Connection::notes`]: the decoded name or URI it acts on.
     pub(super) name: Range<usize>,
     pub(super) started_ns: u64,
-    /// When the guards were done with it.
-    pub(super) decided_ns: u64,
+    /// The upstream that it goes to, if it is one.
+    pub(super) upstream: Option<usize>,
+    /// When the guards were done with it, of a call that is measured.
+    pub(super) decided_ns: Option<u64>,
     pub(super) keep_alive: bool,
     pub(super) chunked: bool,
     /// Room in the audit queue for the line that a forwarded tool call leaves.
@@ -62,7 +64,8 @@ impl Call {
             id: 0..0,
             name: 0..0,
             started_ns: request.started_ns,
-            decided_ns: 0,
+            upstream: None,
+            decided_ns: None,
             keep_alive: request.keep_alive,
             chunked: request.version == Version::Http11,
             reservation: None,
@@ -114,6 +117,7 @@ impl Connection {
         if !received.looked_again {
             self.entry.received(1, 0);
         }
+        self.worker.begin_deciding();
         let envelope = match scratch.parser.parse(raw) {
             Ok(envelope) => envelope,
             Err(malformed) => {
@@ -139,12 +143,8 @@ impl Connection {
             Call { kind: envelope.kind, method: envelope.method, id, name, ..Call::without_message(era, request) };
         match self.guard_and_route(request, received, &envelope, scratch, &mut call) {
             Ok(Passed::Forward(index, outgoing)) => {
-                call.decided_ns = self.worker.now_ns();
-                if request.head_is_parsed {
-                    // Nothing was waited for since the head: all of it was deciding.
-                    let spent_ns = call.decided_ns.saturating_sub(call.started_ns);
-                    self.worker.metrics.guard_duration.record(spent_ns);
-                }
+                call.upstream = Some(index);
+                call.decided_ns = self.worker.end_deciding();
                 Plan::Forward(call, index, outgoing)
             }
             Ok(Passed::Empty) => {

@@ -6,6 +6,7 @@ use super::plan::{Call, Plan};
 use super::relay::gone;
 use super::{Connection, Flow, Request};
 use crate::door::fan;
+use crate::observe::metrics::Limit;
 use crate::rpc::Kind;
 use crate::state::events::Outcome;
 use crate::upstream::http::{Failure, HttpUpstream, Limits};
@@ -91,8 +92,9 @@ impl Connection {
         };
         match result {
             Ok(answer) => {
-                let waited_ns = worker.now_ns().saturating_sub(call.decided_ns);
-                worker.metrics.upstream_duration.record(waited_ns);
+                if let Some(decided_ns) = call.decided_ns {
+                    worker.metrics.upstream_duration.record(worker.now_ns().saturating_sub(decided_ns));
+                }
                 if let Some(id) = minted
                     && !self.seal_session(&call, index, &id)
                 {
@@ -146,6 +148,9 @@ impl Connection {
     /// Puts the answer to a call that got none into the output, and records why.
     pub(super) fn answer_failure(&mut self, call: &mut Call, failure: Failure) -> Flow {
         self.worker.metrics.upstream_errors.inc();
+        if failure == Failure::Full {
+            self.worker.metrics.limit(Limit::UpstreamInFlight);
+        }
         let (status, code, outcome) = match failure {
             Failure::ClientGone => {
                 self.finish(call, Outcome::Cancelled, 499);

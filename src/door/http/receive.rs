@@ -255,6 +255,9 @@ impl Connection {
     /// Answers a request that breaks HTTP, after which nothing on this connection can be trusted.
     async fn reject(&mut self, reject: Reject, is_head: bool) -> Flow {
         self.worker.metrics.refusals.inc("http");
+        if reject.status == 413 {
+            self.worker.metrics.limit(crate::observe::metrics::Limit::RequestSize);
+        }
         let event = self.event(EventKind::InvalidInput).with_rule("http");
         self.record(event.with_details(format_args!("{}", reject.reason)));
         answer::error(&mut self.output, reject.status, reject.reason, Fields { close: true, ..Fields::default() });

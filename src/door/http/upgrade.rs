@@ -26,6 +26,7 @@ impl Connection {
             let denial = Denial::DoorFull;
             self.worker.metrics.door(Door::Ws).connections_refused.inc();
             self.worker.metrics.refusals.inc(denial.rule());
+            self.worker.metrics.limit(crate::observe::metrics::Limit::DoorConnections);
             self.record(self.event(denial.event()).with_rule(denial.rule()));
             answer::error(
                 &mut self.output,

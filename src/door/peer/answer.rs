@@ -5,11 +5,13 @@ use super::calls::{Call, CallKey};
 use crate::door::decide::Refused;
 use crate::guard::Denial;
 use crate::guard::denial::Tell;
+use crate::observe::metrics::Limit;
 use crate::rpc::era::{EraFault, Header};
 use crate::rpc::reply::{self, EchoId, ToolRefusal};
 use crate::rpc::{Envelope, Era, Kind, Malformed};
 use crate::settings::DenialStyle;
 use crate::state::events::{Event, EventKind, Outcome};
+use crate::worker::EndedCall;
 
 /// A message that is answered by the gateway.
 pub(super) struct Refusing<'a> {
@@ -66,6 +68,7 @@ impl Peer {
 
     /// Answers a message that is longer than one may be.
     pub(crate) fn refuse_too_large(&self) {
+        self.worker.metrics.limit(Limit::MessageSize);
         self.note_invalid("message-size", format_args!("longer than MAX_MESSAGE_SIZE"));
         self.say_error(EchoId::Null, -32600, "Message too large", None);
     }
@@ -104,7 +107,14 @@ impl Peer {
         }
         self.record(event.with_details(format_args!("{}", denial.recorded())));
         if refusing.envelope.kind == Kind::Request {
-            self.worker.metrics.door(self.door).call(Outcome::Refused, 0);
+            self.worker.count_call(&EndedCall {
+                door: self.door,
+                upstream: None,
+                method: refusing.envelope.method,
+                name: refusing.name.as_bytes(),
+                outcome: Outcome::Refused,
+                duration_ns: 0,
+            });
         }
         let style = self.worker.snapshot().settings.doors.denial_style;
         match denial.tell() {
@@ -159,7 +169,14 @@ impl Peer {
             return;
         }
         let duration_ns = now_ns.saturating_sub(call.started_ns);
-        self.worker.metrics.door(self.door).call(outcome, duration_ns);
+        self.worker.count_call(&EndedCall {
+            door: self.door,
+            upstream: call.upstream,
+            method: call.method,
+            name: call.name(),
+            outcome,
+            duration_ns,
+        });
         let Some(reservation) = call.reservation.take() else { return };
         let at_ms = self.worker.epoch_ms_at(now_ns);
         let event = Event::new(EventKind::ToolCall, at_ms).with_ip(self.address.ip()).with_tool(call.name());

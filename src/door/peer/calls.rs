@@ -36,6 +36,8 @@ pub(super) struct Call {
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) method: Method,
+    /// The upstream that it goes to, if it is one.
+    pub(super) upstream: Option<usize>,
     pub(super) started_ns: u64,
     /// Room in the audit queue for the line that a forwarded tool call leaves.
     pub(super) reservation: Option<Reservation>,
@@ -71,6 +73,7 @@ pub(super) struct Begun<'a> {
     pub(super) era: Era,
     pub(super) kind: Kind,
     pub(super) method: Method,
+    pub(super) upstream: Option<usize>,
     pub(super) started_ns: u64,
     pub(super) reservation: Option<Reservation>,
     pub(super) id: &'a [u8],
@@ -118,6 +121,7 @@ impl Calls {
                     era: begun.era,
                     kind: begun.kind,
                     method: begun.method,
+                    upstream: None,
                     started_ns: 0,
                     reservation: None,
                     notes: Vec::new(),
@@ -138,6 +142,7 @@ impl Calls {
         entry.cancelled = false;
         let call = &mut entry.call;
         (call.era, call.kind, call.method) = (begun.era, begun.kind, begun.method);
+        call.upstream = begun.upstream;
         (call.started_ns, call.reservation) = (begun.started_ns, begun.reservation);
         call.notes.clear();
         call.notes.extend_from_slice(begun.id);
@@ -274,6 +279,7 @@ mod tests {
             era: Era::Legacy(Revision::V2025_11_25),
             kind: Kind::Request,
             method: Method::ToolsCall,
+            upstream: Some(0),
             started_ns: 7,
             reservation: None,
             id,

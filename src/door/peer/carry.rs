@@ -302,6 +302,9 @@ impl Peer {
             // The answer is out; what came after it is nobody's.
             return self.finish(key, outcome, self.worker.now_ns());
         }
+        if matches!(broken, Broken::Failure(Failure::Full)) {
+            self.worker.metrics.limit(crate::observe::metrics::Limit::UpstreamInFlight);
+        }
         let (text, outcome) = match broken {
             Broken::Failure(Failure::ClientGone) => (String::new(), Outcome::Cancelled),
             Broken::Failure(failure @ Failure::Timeout) => (unknown(failure), Outcome::Timeout),

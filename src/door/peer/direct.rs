@@ -81,6 +81,9 @@ impl Peer {
     }
 
     fn fail_direct(&self, key: CallKey, failure: LinkFailure) {
+        if failure == LinkFailure::Full {
+            self.worker.metrics.limit(crate::observe::metrics::Limit::UpstreamInFlight);
+        }
         let outcome = if failure == LinkFailure::Timeout { Outcome::Timeout } else { Outcome::UpstreamError };
         let text = if failure.nothing_sent() { answer::not_made(&failure) } else { answer::unknown(&failure) };
         self.fail(key, &text, outcome);

@@ -84,6 +84,7 @@ impl Peer {
             self.say_error(EchoId::Null, -32600, text, None);
             return Step::Done;
         }
+        self.worker.begin_deciding();
         let envelope = match scratch.parser.parse(raw) {
             Ok(envelope) => envelope,
             Err(malformed) => {
@@ -165,7 +166,8 @@ impl Peer {
                     if opens {
                         self.session.borrow_mut().initialized = true;
                     }
-                    let key = self.enter(&message, name, now_ns, reservation);
+                    self.worker.end_deciding();
+                    let key = self.enter(&message, Some(index), name, now_ns, reservation);
                     self.send_request(key, &link, envelope, raw, &edits);
                     return Step::Done;
                 }
@@ -196,7 +198,12 @@ impl Peer {
             }
         };
         drop(session);
-        let key = self.enter(&message, name, now_ns, reservation);
+        let upstream = match way {
+            Way::One(index, _) | Way::Within(index, ..) => Some(index),
+            Way::Fan(..) | Way::Empty => None,
+        };
+        self.worker.end_deciding();
+        let key = self.enter(&message, upstream, name, now_ns, reservation);
         self.go(key, way, era, envelope)
     }
 
@@ -221,12 +228,20 @@ impl Peer {
         Ok(Way::Within(index, outgoing, part))
     }
 
-    fn enter(&self, message: &Message<'_>, name: &str, now_ns: u64, reservation: Option<Reservation>) -> CallKey {
+    fn enter(
+        &self,
+        message: &Message<'_>,
+        upstream: Option<usize>,
+        name: &str,
+        now_ns: u64,
+        reservation: Option<Reservation>,
+    ) -> CallKey {
         let envelope = message.envelope;
         self.begin(Begun {
             era: message.era,
             kind: envelope.kind,
             method: envelope.method,
+            upstream,
             started_ns: now_ns,
             reservation,
             id: envelope.id_bytes(message.raw).filter(|_| envelope.kind == Kind::Request).unwrap_or_default(),

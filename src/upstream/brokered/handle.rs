@@ -208,6 +208,16 @@ impl ChildrenHandle {
         }
     }
 
+    /// Calls that the thread has not taken up yet.
+    pub fn queued(&self) -> usize {
+        self.shared.inbox.max_capacity().saturating_sub(self.shared.inbox.capacity())
+    }
+
+    /// Calls that were handed over and have not ended.
+    pub fn in_flight(&self) -> usize {
+        self.shared.calls.load(Relaxed)
+    }
+
     /// Counters of an upstream; zero when out of range.
     pub fn counters(&self, upstream: usize) -> ChildCounters {
         let Some(upstream) = self.shared.upstreams.get(upstream) else {

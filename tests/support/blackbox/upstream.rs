@@ -112,6 +112,11 @@ impl Conversation {
         self.log.change(|log| log.notes.push(what.to_owned()));
     }
 
+    /// Whether that was noted before, in any conversation.
+    pub(crate) fn has_noted(&self, what: &str) -> bool {
+        self.log.change(|log| log.notes.iter().any(|note| note == what))
+    }
+
     /// Says a word to other conversations, as the test may.
     pub(crate) fn say(&self, word: &str) {
         self.log.change(|log| log.said.push(word.to_owned()));

@@ -1,0 +1,44 @@
+//! What is recorded, and what people are told.
+
+use std::fmt::Error;
+
+use super::{MetricSources, Sink, counter, gauge};
+use crate::observe::metrics::AuditMetrics;
+
+impl MetricSources {
+    pub(super) fn encode_audit(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
+        let AuditMetrics { written, groups, errors } = &*self.audit;
+        sink.counter("audit_events_written", "Audit lines on disk", written.get())?;
+        sink.counter("audit_groups_written", "Groups of audit lines, each synced once", groups.get())?;
+        sink.counter("audit_errors", "Audit writes or syncs that failed", errors.get())?;
+        let refused = self.queues.iter().map(|queue| queue.refused()).sum();
+        sink.counter("audit_events_refused", "Events that found their queue full", refused)?;
+        let waiting = self.queues.iter().map(|queue| queue.len() as u64).sum();
+        sink.gauge("audit_queue_length", "Events waiting for the audit writer", waiting)?;
+        let mut by_worker =
+            sink.gauges("worker_audit_queue_length", "Events waiting for the audit writer, by worker")?;
+        for (index, queue) in self.queues.iter().take(self.workers.len()).enumerate() {
+            gauge(&mut by_worker, &[("worker", index.to_string().as_str())], queue.len() as u64)?;
+        }
+        sink.gauge("audit_healthy", "Whether the audit log can be written", u64::from(self.lifecycle.audit_healthy()))
+    }
+
+    pub(super) fn encode_alerts(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
+        let alerts = &*self.alerts;
+        let mut raised = sink.counters("alerts", "Alerts by kind and severity")?;
+        for (kind, severity, count) in alerts.kinds() {
+            counter(&mut raised, &[("kind", kind), ("severity", severity)], count)?;
+        }
+        let help = "Alerts that were raised again within their quiet time, and not told again";
+        sink.counter("alerts_repeated", help, alerts.repeated.get())?;
+        sink.counter("alert_webhook_delivered", "Alerts that the webhook has taken", alerts.delivered.get())?;
+        let help = "Tries to deliver an alert that the webhook did not take";
+        sink.counter("alert_webhook_failed_tries", help, alerts.failed_tries.get())?;
+        let help = "Alerts for the webhook that were given up";
+        sink.counter("alert_webhook_undelivered", help, alerts.undelivered.get())?;
+        sink.gauge("alert_webhook_queue_length", "Alerts that wait for their next try", alerts.waiting())?;
+        sink.gauge("anomaly_cases", "Cases of unusual behaviour that go on", alerts.cases())?;
+        let help = "Facts about agents and addresses for which the anomaly detector had no place";
+        sink.counter("anomaly_overflows", help, alerts.overflowed.get())
+    }
+}
