@@ -37,5 +37,6 @@ pub mod state;
 pub mod store;
 mod sys;
 pub mod upstream;
+pub mod vault;
 pub mod wire;
 pub mod worker;

@@ -30,6 +30,8 @@ enum Command {
     Audit(cli::audit::Args),
     /// Copy the database, beside a running gateway or without one
     Backup(cli::backup::Args),
+    /// The credentials that upstreams are shown
+    Vault(cli::vault::Args),
     /// Ask a running gateway how it is
     Health(cli::health::HealthArgs),
     /// An MCP client for each door: takes the first steps, then commands
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Connections(args) => cli::connections::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Backup(args) => cli::backup::run(&args),
+        Command::Vault(args) => cli::vault::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
         Command::Client(args) => cli::client::run(&args),
         Command::SampleServer(args) => cli::sample_server::run(&args),

@@ -18,6 +18,7 @@ use ringwall::state::events::{Bell, Event, EventKind, EventQueue};
 use ringwall::state::health::HealthFacts;
 use ringwall::state::lifecycle::{Lifecycle, Phase};
 use ringwall::state::tools::ToolNames;
+use ringwall::vault::Vault;
 use rustix::process::{Signal, getpid, kill_process};
 
 /// 2026-11-22T00:00:00Z
@@ -62,6 +63,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
     let data_dir = tempfile::tempdir().unwrap();
     let (store, store_threads) =
         ringwall::store::Store::open(&data_dir.path().join("data"), Arc::clone(&lifecycle)).unwrap();
+    let vault = Vault::open(store.clone(), Vec::new(), Vec::new(), Arc::clone(&events), clock).unwrap();
     let plane = ControlPlane::start(
         ControlConfig {
             health_listener: Some(TcpListener::bind("127.0.0.1:0").unwrap()),
@@ -103,6 +105,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             mailbox: None,
             tokens: ringwall::control::tokens::Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             store,
+            vault,
             store_pulse: store_threads.pulse(),
         },
     )

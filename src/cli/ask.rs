@@ -63,8 +63,16 @@ impl AdminApi {
     /// # Errors
     /// What is wrong, and what to do about it.
     pub(super) fn ask(&self, method: &str, path: &str) -> Result<String, String> {
+        self.send(method, path, None)
+    }
+
+    /// Likewise, with a body of JSON.
+    ///
+    /// # Errors
+    /// What is wrong, and what to do about it.
+    pub(super) fn send(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<String, String> {
         let url = format!("http://{}{path}", self.at);
-        let (status, body) = ask(method, &url, Some(&self.token)).map_err(|error| {
+        let (status, body) = ask_with(method, &url, Some(&self.token), body).map_err(|error| {
             format!(
                 "{error}. Is the gateway running? ADMIN_PORT and ADMIN_BIND_ADDRESS say where its admin listener is"
             )
@@ -76,7 +84,11 @@ impl AdminApi {
                     .into())
             }
             403 => Err("the gateway does not take this address: see ADMIN_IP_ALLOWLIST".into()),
-            503 => Err("the gateway has no ORCHESTRATOR_SECURITY_TOKEN: set one there and start it again".into()),
+            503 => {
+                let disabled = "the gateway has no ORCHESTRATOR_SECURITY_TOKEN: set one there and start it again";
+                let other = detail(&body).filter(|_| !body.contains("admin_disabled"));
+                Err(other.unwrap_or_else(|| disabled.into()))
+            }
             404 => {
                 Err(detail(&body).unwrap_or_else(|| "the gateway does not know this: is it of another version?".into()))
             }
@@ -104,8 +116,12 @@ pub(super) fn print(to: &mut dyn Write, text: fmt::Arguments<'_>, code: ExitCode
 
 /// Status and body of an answer.
 pub(super) fn ask(method: &str, url: &str, token: Option<&Secret>) -> Result<(u16, String), AskError> {
+    ask_with(method, url, token, None)
+}
+
+fn ask_with(method: &str, url: &str, token: Option<&Secret>, body: Option<&[u8]>) -> Result<(u16, String), AskError> {
     let parsed = parse(url).ok_or_else(|| AskError::BadUrl(url.to_owned()))?;
-    let answer = exchange(method, &parsed, token).map_err(|error| AskError::NoAnswer(url.to_owned(), error))?;
+    let answer = exchange(method, &parsed, token, body).map_err(|error| AskError::NoAnswer(url.to_owned(), error))?;
     read_answer(&answer).ok_or_else(|| AskError::NotHttp(url.to_owned()))
 }
 
@@ -136,18 +152,23 @@ fn parse(url: &str) -> Option<Url<'_>> {
     (!host.is_empty()).then_some(Url { authority, host, port, path: if path.is_empty() { "/" } else { path } })
 }
 
-fn exchange(method: &str, url: &Url<'_>, token: Option<&Secret>) -> io::Result<Vec<u8>> {
+fn exchange(method: &str, url: &Url<'_>, token: Option<&Secret>, body: Option<&[u8]>) -> io::Result<Vec<u8>> {
     let deadline = Instant::now() + TIMEOUT;
     let mut stream = connect(url, deadline)?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut request = Zeroizing::new(Vec::new());
+    // With room for all of it: what grows leaves a copy behind.
+    let mut request = Zeroizing::new(Vec::with_capacity(8192 + body.map_or(0, <[u8]>::len)));
     write!(request, "{method} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", url.path, url.authority)?;
     if let Some(token) = token {
         request.extend_from_slice(b"Authorization: Bearer ");
         request.extend_from_slice(token.expose());
         request.extend_from_slice(b"\r\n");
     }
+    if let Some(body) = body {
+        write!(request, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())?;
+    }
     request.extend_from_slice(b"\r\n");
+    request.extend_from_slice(body.unwrap_or_default());
     stream.write_all(&request)?;
     let mut answer = Vec::new();
     let mut chunk = [0; 4096];

@@ -11,6 +11,7 @@
 
 mod alerts;
 pub mod connections;
+pub mod providers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post, put};
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -33,6 +34,7 @@ use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Event, EventKind, EventQueue};
 use crate::store::Store;
+use crate::vault::Vault;
 
 /// What the admin listener is told by the settings.
 #[derive(Clone, Default)]
@@ -60,6 +62,7 @@ pub(crate) struct Admin {
     pub(crate) store: Store,
     #[allow(dead_code, reason = "the routes that need it come with their tables")]
     pub(crate) tokens: Tokens,
+    pub(crate) vault: Vault,
 }
 
 pub(super) type Peer = Extension<ConnectInfo<SocketAddr>>;
@@ -70,6 +73,9 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/admin/connections", get(connections::list))
         .route("/admin/connections/{id}", delete(connections::close))
         .route("/admin/alerts", get(alerts::list))
+        .route("/admin/providers", get(providers::list))
+        .route("/admin/providers/{name}", put(providers::put).delete(providers::remove))
+        .route("/admin/vault/rotate", post(providers::rotate))
         .route("/admin/upstreams", get(upstreams))
         .route("/admin/settings", get(settings))
         .route("/admin/openapi.json", get(openapi))

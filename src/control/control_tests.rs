@@ -106,6 +106,14 @@ impl Rig {
             outbox,
             mailbox: None,
             tokens: Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
+            vault: crate::vault::Vault::open(
+                store.clone(),
+                Vec::new(),
+                Vec::new(),
+                Arc::new(EventQueue::new(Arc::default())),
+                || 0,
+            )
+            .unwrap(),
             store,
             store_pulse: store_threads.pulse(),
         };

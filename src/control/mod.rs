@@ -40,6 +40,7 @@ use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, Phase};
 use crate::store::{Pulse, Store};
+use crate::vault::Vault;
 
 /// How often the control thread looks at the pulse of the audit writer and of the store.
 const PULSE_EVERY: Duration = Duration::from_secs(1);
@@ -96,6 +97,8 @@ pub struct ControlShared {
     pub store: Store,
     /// The agents' tokens.
     pub tokens: Tokens,
+    /// Credentials of providers.
+    pub vault: Vault,
     /// Whether a write to the database hangs.
     pub store_pulse: Pulse,
 }
@@ -159,7 +162,7 @@ async fn run(
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, .. } = config;
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox, .. } = shared;
-    let ControlShared { store, store_pulse, tokens, .. } = shared;
+    let ControlShared { store, store_pulse, tokens, vault, .. } = shared;
     let alert_metrics = Arc::clone(&metrics.alerts);
     let told = Told { events: Arc::clone(&events), alerts: alerts.clone(), clock };
     let grants = match Grants::set_up(sessions, jwks, &store, told).await {
@@ -179,6 +182,7 @@ async fn run(
         alerts: alerts.clone(),
         store,
         tokens: tokens.clone(),
+        vault,
     };
     let set_up = listen(health_listener, health::router(source))
         .and_then(|()| listen(admin_listener, admin::router(admin)))

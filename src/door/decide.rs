@@ -81,6 +81,13 @@ pub(crate) const UNCHANGEABLE: Refused = Refused::Rpc {
     text: "Internal error: the message cannot be changed as the policy asks",
 };
 
+/// A message to an upstream that is to be shown a credential, and there is none.
+pub(crate) const NO_CREDENTIAL: Refused = Refused::Rpc {
+    status: 503,
+    code: -32001,
+    text: "Upstream error: the vault has no credential for the upstream; the call was not made",
+};
+
 /// Whether the message is one at all, beyond what JSON-RPC asks.
 ///
 /// # Errors

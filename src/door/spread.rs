@@ -222,7 +222,7 @@ impl SpreadInner {
         let mut scratch = worker.scratch.borrow_mut();
         let envelope = scratch.parser.parse(body).map_err(|_| Failure::Broken)?;
         let own = Own { fields: &self.fields, session, era: self.era, principal: self.principal };
-        Ok(upstream.compose(&own, body, &envelope))
+        upstream.compose(&own, body, &envelope).map_err(|_| Failure::Credential)
     }
 
     /// All pages of a list: at most [`bounds::MAX_LIST_PAGES`], [`bounds::MAX_HELD_ANSWER_BYTES`] and

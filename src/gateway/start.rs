@@ -31,6 +31,7 @@ use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
 use crate::state::tools::ToolNames;
 use crate::store::{Store, StoreThreads};
 use crate::upstream::brokered::{self, ChildCounters, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
+use crate::vault::{self, Vault};
 use crate::worker::runtime::{DriverKind, Listeners};
 
 /// Why a gateway does not start. Each says what to do about it.
@@ -136,7 +137,10 @@ impl Gateway {
             .policy
             .upstreams
             .iter()
-            .map(|upstream| Arc::new(UpstreamState::with_calls(&upstream.name, upstream.max_in_flight.into())))
+            .map(|upstream| {
+                let state = UpstreamState::with_calls(&upstream.name, upstream.max_in_flight.into());
+                Arc::new(if upstream.credential.is_some() { state.with_credential() } else { state })
+            })
             .collect();
         let lifecycle = Arc::new(Lifecycle::new(count, states));
         let bell = Arc::new(Bell::default());
@@ -168,6 +172,7 @@ impl Gateway {
                 mailbox: mailbox.clone(),
             },
         )?;
+        let vault = open_vault(&settings, &lifecycle, &store, &events)?;
         let tls = upstream_tls(&settings)?;
         let children = start_children(&settings, &lifecycle, &tls)?;
         // The WebSocket and the HTTP connections of the bridge port are counted apart, each up to its limit.
@@ -239,6 +244,7 @@ impl Gateway {
                 mailbox,
                 tokens: Tokens::new(store.clone(), credentials, shared.events(count), crate::worker::epoch_ms),
                 store,
+                vault,
                 store_pulse: store_threads.pulse(),
             },
         )?;
@@ -384,6 +390,26 @@ fn jwks(settings: &Settings, shared: &Shared) -> Result<Option<JwksConfig>, Star
     let tls = crate::upstream::tls::client_config(None).map_err(StartError::JwksTls)?;
     let (published, wanted) = (shared.desk.issuer_keys.clone(), shared.desk.keys_wanted.clone());
     Ok(Some(JwksConfig { url: issuer.jwks_url.clone(), tls, published, wanted }))
+}
+
+/// The vault, with the upstreams that are shown a credential of it. Workers begin later, so that no call is refused for want of one that is there.
+fn open_vault(
+    settings: &Settings,
+    lifecycle: &Lifecycle,
+    store: &Store,
+    events: &[Arc<EventQueue>],
+) -> Result<Vault, StartError> {
+    let users = settings.policy.upstreams.iter().zip(lifecycle.upstreams()).filter_map(|(upstream, state)| {
+        Some(vault::keeper::User { upstream: state.clone(), credential: upstream.credential.clone()? })
+    });
+    let events = events.last().cloned().unwrap_or_else(|| Arc::new(EventQueue::new(Arc::default())));
+    Ok(Vault::open(
+        store.clone(),
+        vault::keeper::keys(&settings.vault),
+        users.collect(),
+        events,
+        crate::worker::epoch_ms,
+    )?)
 }
 
 fn unspecified() -> SocketAddr {

@@ -57,7 +57,10 @@ impl Reader {
                 reset_timeout: self.get(&CIRCUITBREAKER_RESET_TIMEOUT)?,
             },
             records: self.records()?,
-            vault: Vault { key: self.get(&CREDENTIALS_ENCRYPTION_KEY)? },
+            vault: Vault {
+                key: self.get(&CREDENTIALS_ENCRYPTION_KEY)?,
+                previous: self.get(&CREDENTIALS_ENCRYPTION_KEY_PREVIOUS)?,
+            },
             webhooks: Webhooks {
                 twilio_auth_token: self.get(&TWILIO_AUTH_TOKEN)?,
                 resend_secrets: self.get(&RESEND_WEBHOOK_SECRET)?,

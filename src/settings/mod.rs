@@ -32,9 +32,9 @@ pub use fault::{Effective, Fault, Faults, MASK, Source, Warning};
 pub use inputs::{CommandLine, Inputs};
 pub use load::Loaded;
 pub use policy::{
-    Agent, EnvValue, HttpTarget, INHERITED_ENV, Limits, Policy, Price, Principals, SocketTarget, SocketTransport,
-    StdioTarget, Tier, ToolAccess, ToolKind, ToolPattern, ToolPolicy, Upstream, UpstreamHeader, UpstreamTarget,
-    UpstreamTls, ValueClass,
+    Agent, CredentialAs, EnvValue, HttpTarget, INHERITED_ENV, Limits, Policy, Price, Principals, SocketTarget,
+    SocketTransport, StdioTarget, Tier, ToolAccess, ToolKind, ToolPattern, ToolPolicy, Upstream, UpstreamCredential,
+    UpstreamHeader, UpstreamTarget, UpstreamTls, ValueClass,
 };
 pub use rules::{PLACEHOLDERS, SECRET_MIN};
 pub use secret::Secret;

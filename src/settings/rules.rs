@@ -246,6 +246,14 @@ impl Rules<'_> {
                 "the admin API can be reached from other machines; set ADMIN_IP_ALLOWLIST",
             );
         }
+        let lacking = policy.upstreams.iter().filter(|upstream| upstream.credential.is_some());
+        for upstream in lacking.filter(|_| self.settings.vault.key.is_none()) {
+            let name = format!("upstream.{}.credential", upstream.name);
+            self.warn(
+                &name,
+                "cannot be read without CREDENTIALS_ENCRYPTION_KEY: every call to this upstream is refused",
+            );
+        }
         if webhooks.twilio_auth_token.is_some() && webhooks.base_url.is_none() {
             self.warn(TWILIO_AUTH_TOKEN.spec.name, "signatures cannot be verified without WEBHOOK_BASE_URL");
         }

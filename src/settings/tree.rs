@@ -324,6 +324,8 @@ pub struct Records {
 pub struct Vault {
     /// AES-256 key, 32 bytes. `None`: the vault is locked.
     pub key: Option<Secret>,
+    /// The key before: what is still under it can be read, and is not written any more.
+    pub previous: Option<Secret>,
 }
 
 /// Inbound webhooks and outbound alerts.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use super::addresses::Addresses;
 use super::call_limit::CallLimit;
 pub use super::doors::{Door, DoorCounts};
+use super::upstream_credential::CredentialSlot;
 
 /// The stages of the process's life. They only ever advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +70,8 @@ pub struct UpstreamState {
     pub addresses: Addresses,
     /// Its calls in flight, over all transports and threads.
     pub calls: Arc<CallLimit>,
+    /// The credential that it is shown.
+    pub credential: CredentialSlot,
 }
 
 impl UpstreamState {
@@ -87,7 +90,14 @@ impl UpstreamState {
             reachable: AtomicBool::new(false),
             addresses: Addresses::new(Vec::new()),
             calls: Arc::new(CallLimit::new(max_in_flight)),
+            credential: CredentialSlot::default(),
         }
+    }
+
+    /// Likewise, with a credential of the vault, without which it is sent nothing.
+    #[must_use]
+    pub fn with_credential(self) -> Self {
+        Self { credential: CredentialSlot::needed(), ..self }
     }
 
     /// Its name in the settings.

@@ -19,3 +19,4 @@ pub mod sessions;
 mod slots;
 mod sync;
 pub mod tools;
+pub mod upstream_credential;

@@ -16,6 +16,7 @@
 //! Nothing on a worker waits for the store. What workers must know is published to them in memory.
 
 mod backup;
+pub mod credentials;
 mod open;
 mod reader;
 mod schema;

@@ -4,7 +4,7 @@
 //! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
 
 /// In the order in which they are taken. New ones go to the end.
-pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS];
+pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS];
 
 /// Tokens of agents. What is shown once is not here, only its SHA-256.
 const TOKENS: &str = "
@@ -32,5 +32,17 @@ const SESSIONS: &str = "
         opened_ms      INTEGER NOT NULL,
         last_used_ms   INTEGER NOT NULL,
         expires_ms     INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Credentials of the vault, sealed. Every column is bound to what is sealed.
+const CREDENTIALS: &str = "
+    CREATE TABLE credentials (
+        name       TEXT PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 64),
+        key_id     BLOB NOT NULL CHECK (length(key_id) = 8),
+        revision   INTEGER NOT NULL CHECK (revision > 0),
+        updated_ms INTEGER NOT NULL,
+        nonce      BLOB NOT NULL CHECK (length(nonce) = 12),
+        sealed     BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";

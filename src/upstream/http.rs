@@ -26,6 +26,7 @@ use crate::bounds;
 use crate::settings::{self, policy::HttpTarget};
 use crate::state::call_limit::{CallLimit, CallPermit};
 use crate::state::lifecycle::UpstreamState;
+use crate::state::upstream_credential::CredentialSlot;
 use crate::sys::socket;
 use crate::wire::http1::Progress;
 use crate::wire::http1::body::{BodyDecoder, Framing};
@@ -40,6 +41,9 @@ pub(crate) enum Failure {
     /// No address is known for the host.
     #[error("the upstream's host name does not resolve")]
     Unresolved,
+    /// It is to be shown a credential that the vault does not have.
+    #[error("the vault has no credential for the upstream")]
+    Credential,
     /// No connection could be made, or TLS failed; nothing was sent.
     #[error("the upstream cannot be reached")]
     Connect,
@@ -69,7 +73,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the request certainly never reached the upstream.
     pub(crate) fn nothing_sent(self) -> bool {
-        matches!(self, Self::Unresolved | Self::Connect | Self::Full | Self::Refused)
+        matches!(self, Self::Unresolved | Self::Credential | Self::Connect | Self::Full | Self::Refused)
     }
 }
 
@@ -170,6 +174,11 @@ impl HttpUpstream {
             idle: RefCell::new(Pool::new(settings.max_idle_connections as usize)),
             idle_limit_ms: Cell::new(bounds::UPSTREAM_IDLE_MS),
         }
+    }
+
+    /// The credential that it is shown.
+    pub(crate) fn credential(&self) -> &CredentialSlot {
+        &self.state.credential
     }
 
     pub(crate) fn target(&self) -> &HttpTarget {

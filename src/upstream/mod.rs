@@ -143,6 +143,8 @@ impl Upstreams {
             for header in &settings.headers {
                 crate::wire::http1::write::field(&mut extra_fields, &header.name, header.value.expose());
             }
+            let mut replaced: Vec<String> = settings.headers.iter().map(|header| header.name.clone()).collect();
+            replaced.extend(settings.credential.iter().map(|credential| credential.how.header().to_owned()));
             let tag = crate::door::session::upstream_tag(&settings.name);
             let links = match &settings.target {
                 UpstreamTarget::Socket(target) if !target.tls => {
@@ -160,7 +162,7 @@ impl Upstreams {
                 call_timeout_ms,
                 catalog: catalog::Catalog::default(),
                 extra_fields,
-                replaced_fields: settings.headers.iter().map(|header| header.name.clone()).collect(),
+                replaced_fields: replaced,
             });
         }
         Self { all, directory: route::Directory::default(), tools: shared.tools.clone() }

@@ -132,7 +132,7 @@ impl Upstream {
             UpstreamKind::Http(http) => {
                 let len = (message.raw.len() as i64 + edits.growth()).unsigned_abs();
                 let mut out = Vec::with_capacity(message.carried.len() + len as usize + 256);
-                self.put_head(&mut out, http, b"POST", session_id);
+                self.put_head(&mut out, http, b"POST", session_id)?;
                 self.copy_fields(&mut out, message.carried, edits);
                 if matches!(message.carried, Carried::Bare(_)) {
                     self.catalog.mirror(message, edits.renamed(), &mut out);
@@ -171,7 +171,7 @@ impl Upstream {
         match &self.kind {
             UpstreamKind::Http(http) => {
                 let mut out = Vec::with_capacity(512);
-                self.put_head(&mut out, http, method, part);
+                self.put_head(&mut out, http, method, part)?;
                 let mut edits = Edits::default();
                 if let Some(id) = last_event_id {
                     write::field(&mut out, "Last-Event-ID", id);
@@ -193,15 +193,26 @@ impl Upstream {
     }
 
     /// The request line and the fields that are the gateway's own.
-    fn put_head(&self, out: &mut Vec<u8>, http: &HttpUpstream, method: &[u8], session_id: Option<&[u8]>) {
+    ///
+    /// # Errors
+    /// [`Unsendable::Credential`]: no request goes to an upstream without the credential that it is to have.
+    fn put_head(
+        &self,
+        out: &mut Vec<u8>,
+        http: &HttpUpstream,
+        method: &[u8],
+        session_id: Option<&[u8]>,
+    ) -> Result<(), Unsendable> {
         let target = http.target();
         write::request_line(out, method, target.path_and_query.as_bytes());
         write::field(out, "Host", target.authority.as_bytes());
         out.extend_from_slice(self.extra_fields());
+        http.credential().append(out).map_err(|_| Unsendable::Credential)?;
         // An upstream without sessions has an empty part in a session that it shares with others.
         if let Some(id) = session_id.filter(|id| !id.is_empty()) {
             write::field(out, SESSION_FIELD, id);
         }
+        Ok(())
     }
 
     /// The client's fields, but for those that the policy or an edit replaces.
@@ -229,11 +240,14 @@ impl Upstream {
     }
 
     /// The bytes that carry a message of the gateway's own making: `fields` are header lines, `parts` where things stand in it.
-    pub(crate) fn compose(&self, own: &Own<'_>, body: &[u8], envelope: &Envelope) -> Outgoing {
-        match &self.kind {
+    ///
+    /// # Errors
+    /// [`Unsendable::Credential`].
+    pub(crate) fn compose(&self, own: &Own<'_>, body: &[u8], envelope: &Envelope) -> Result<Outgoing, Unsendable> {
+        Ok(match &self.kind {
             UpstreamKind::Http(http) => {
                 let mut out = Vec::with_capacity(own.fields.len() + body.len() + 256);
-                self.put_head(&mut out, http, b"POST", own.session);
+                self.put_head(&mut out, http, b"POST", own.session)?;
                 // The lines were copied for all upstreams; those that this one's policy replaces do not go there.
                 for line in own.fields.split_inclusive(|b| *b == b'\n') {
                     let name = line.split(|b| *b == b':').next().unwrap_or_default();
@@ -263,7 +277,7 @@ impl Upstream {
                     cancel_on_drop: !legacy,
                 })
             }
-        }
+        })
     }
 
     fn child_call(
@@ -365,6 +379,8 @@ pub(super) fn put_encoded(out: &mut Vec<u8>, field: &str, text: &str) {
 pub(crate) enum Unsendable {
     /// The client must initialize first: its message belongs to a session that it did not name.
     MissingSession,
+    /// The upstream is to be shown a credential that the vault does not have.
+    Credential,
     /// The splices do not fit the message; what would be sent is not what was checked.
     Edits,
 }

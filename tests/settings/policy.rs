@@ -52,6 +52,48 @@ fn a_policy_s_faults_name_their_place() {
             "upstream.a.max_inflight",
             "did you mean max_in_flight?",
         ),
+        (
+            "a credential for a command",
+            "[upstream.a]\ncommand = [\"x\"]\ncredential = \"b\"\n",
+            "upstream.a.credential",
+            "with a URL",
+        ),
+        (
+            "a credential for lines",
+            "[upstream.a]\nurl = \"tcp://a:1\"\ncredential = \"b\"\n",
+            "upstream.a.credential",
+            "no headers",
+        ),
+        (
+            "no credential",
+            "[upstream.a]\nurl = \"http://a/\"\ncredential_as = \"basic\"\n",
+            "upstream.a.credential_as",
+            "has no credential",
+        ),
+        (
+            "a way of others",
+            "[upstream.a]\nurl = \"http://a/\"\ncredential = \"b\"\ncredential_as = \"digest\"\n",
+            "upstream.a.credential_as",
+            "not accepted",
+        ),
+        (
+            "a header of ours",
+            "[upstream.a]\nurl = \"http://a/\"\ncredential = \"b\"\ncredential_as = { header = \"Host\" }\n",
+            "upstream.a.credential_as.header",
+            "not accepted",
+        ),
+        (
+            "two of one header",
+            "[upstream.a]\nurl = \"http://a/\"\ncredential = \"b\"\nheader.authorization = \"x\"\n",
+            "upstream.a.header.Authorization",
+            "contradicts",
+        ),
+        (
+            "a credential of no name",
+            "[upstream.a]\nurl = \"http://a/\"\ncredential = \"a/b\"\n",
+            "upstream.a.credential",
+            "not accepted",
+        ),
         ("tools that are no list", "[tier.a]\ntools = \"x\"\n", "tier.a.tools", "is not accepted"),
         ("a tool of no name", "[principal.door]\ntools = [\"\"]\n", "principal.door.tools", "entry"),
         ("a number for a tool", "[tier.a]\ndeny_tools = [7]\n", "tier.a.deny_tools", "entry"),
@@ -223,4 +265,16 @@ fn a_tool_s_exact_name_comes_before_patterns() {
     {
         assert_eq!(policy.tool("any", tool).and_then(|tool| tool.kind), Some(kind), "{tool}");
     }
+}
+
+#[test]
+fn a_credential_without_a_key_is_warned_of() {
+    let mut inputs = policy("[upstream.a]\nurl = \"http://a/\"\ncredential = \"b\"\n");
+    let warned = |inputs: &Inputs| {
+        let loaded = Settings::load(inputs).unwrap_or_else(|faults| panic!("{faults}"));
+        loaded.warnings.iter().any(|warning| warning.name == "upstream.a.credential")
+    };
+    assert!(warned(&inputs));
+    inputs.environment.push(("CREDENTIALS_ENCRYPTION_KEY".into(), "0123456789abcdef".repeat(4).into()));
+    assert!(!warned(&inputs));
 }

@@ -223,6 +223,7 @@ impl Connection {
         match upstream.outgoing(&message, session, &edits) {
             Ok(outgoing) => Ok(Passed::Forward(index, outgoing)),
             Err(Unsendable::Edits) => Err(decide::UNCHANGEABLE),
+            Err(Unsendable::Credential) => Err(decide::NO_CREDENTIAL),
             Err(Unsendable::MissingSession) => Err(decide::SESSION_REQUIRED),
         }
     }

@@ -157,7 +157,7 @@ impl Connection {
                 return Flow::Cut;
             }
             Failure::Timeout => (504, -32001, Outcome::Timeout),
-            Failure::Full => (503, -32001, Outcome::UpstreamError),
+            Failure::Full | Failure::Credential => (503, -32001, Outcome::UpstreamError),
             Failure::Unresolved | Failure::Connect | Failure::Refused => (502, -32001, Outcome::UpstreamError),
             Failure::Broken | Failure::Bad(_) | Failure::Unclear => (502, -32001, Outcome::UpstreamError),
         };

@@ -16,6 +16,7 @@ use crate::state::events::Outcome;
 use crate::upstream::ask::ask;
 use crate::upstream::brokered::{CallKind, ChildCall, ChildMessage};
 use crate::upstream::http::{HttpUpstream, Limits};
+use crate::upstream::outgoing::Unsendable;
 use crate::upstream::{Carried, Outgoing, Sender, UpstreamKind, Upstreams};
 
 /// What a request without a body becomes.
@@ -123,6 +124,10 @@ impl Connection {
                 UpstreamKind::Child(child) => Bodiless::Child(call, child, message),
                 UpstreamKind::Http(_) => Bodiless::Answered,
             },
+            Err(Unsendable::Credential) => {
+                self.answer_rpc(&call, 503, -32001, "Upstream error: the vault has no credential for the upstream");
+                Bodiless::Answered
+            }
             Err(_) => {
                 self.answer_rpc(&call, 400, -32600, "Mcp-Session-Id is required: initialize first");
                 Bodiless::Answered

@@ -173,6 +173,10 @@ impl Peer {
                 }
                 match self.way_to(index, &message, &session, &edits) {
                     Ok(way) => way,
+                    Err(Unsendable::Credential) => {
+                        self.refuse(&refusing, &decide::NO_CREDENTIAL);
+                        return Step::Done;
+                    }
                     Err(Unsendable::Edits) => {
                         self.refuse(&refusing, &decide::UNCHANGEABLE);
                         return Step::Done;

@@ -40,6 +40,8 @@ pub struct Upstream {
     pub target: UpstreamTarget,
     /// How its certificate is checked, where the target is https, wss or tls.
     pub tls: UpstreamTls,
+    /// The credential of the vault that it is shown.
+    pub credential: Option<UpstreamCredential>,
     /// Headers put into every call to it, or into the handshake of a WebSocket. Names are valid HTTP field names, values have no control characters.
     pub headers: Vec<UpstreamHeader>,
     /// Calls in flight at once, whole process, 1–65,536.
@@ -164,6 +166,37 @@ pub struct UpstreamHeader {
     pub name: String,
     /// Always treated as a secret.
     pub value: Secret,
+}
+
+/// A credential of the vault, and how an upstream is shown it: in every call, or in the handshake of a WebSocket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamCredential {
+    /// What the vault calls it.
+    pub name: String,
+    /// How it is carried.
+    pub how: CredentialAs,
+}
+
+/// How a credential is carried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CredentialAs {
+    /// `Authorization: Bearer` (RFC 6750).
+    Bearer,
+    /// `Authorization: Basic`; the credential is `USER:PASSWORD` (RFC 7617).
+    Basic,
+    /// A header of this name.
+    Header(String),
+}
+
+impl CredentialAs {
+    /// The header that carries it; the client's own of that name goes no further.
+    #[must_use]
+    pub fn header(&self) -> &str {
+        match self {
+            Self::Bearer | Self::Basic => "Authorization",
+            Self::Header(name) => name,
+        }
+    }
 }
 
 /// An agent: `[agent.ID]`.

@@ -9,7 +9,10 @@ use toml::Value;
 use super::fields::{Fields, Report};
 use super::load::Lookup;
 use super::pairs::{header_fault, pairs, variable_fault};
-use super::{EnvValue, SocketTransport, StdioTarget, Upstream, UpstreamHeader, UpstreamTarget, UpstreamTls};
+use super::{
+    CredentialAs, EnvValue, SocketTransport, StdioTarget, Upstream, UpstreamCredential, UpstreamHeader, UpstreamTarget,
+    UpstreamTls,
+};
 use crate::settings::fault::{clip, clip_url};
 use crate::settings::url;
 
@@ -50,6 +53,13 @@ pub(super) fn read(
     let mut target = target(&mut fields);
     let headers = pairs(&mut fields, "header", lookup, report, header_fault);
     let variables = pairs(&mut fields, "env", lookup, report, variable_fault);
+    let credential = credential(&mut fields, report);
+    if let Some(name) = credential.as_ref().map(|credential| credential.how.header())
+        && headers.iter().any(|(header, _)| header.eq_ignore_ascii_case(name))
+    {
+        let path = format!("header.{name}");
+        fields.fault(&path, None, "contradicts the credential, which is carried in that header", "one of the two", "");
+    }
     let cwd = fields.text("cwd", "a directory", "/srv/mcp", is_path).map(PathBuf::from);
     let max_instances = fields.whole::<u8>("max_instances", 1, 64);
     let tls = UpstreamTls {
@@ -58,6 +68,7 @@ pub(super) fn read(
     };
     match &mut target {
         Some(UpstreamTarget::Stdio(stdio)) => {
+            refuse_foreign(&mut fields, &[("credential", credential.is_some())], "is only for an upstream with a URL");
             stdio.env = variables.into_iter().map(|(name, value)| (name, EnvValue(value))).collect();
             stdio.cwd = cwd;
             stdio.max_instances = max_instances.unwrap_or(stdio.max_instances);
@@ -84,7 +95,8 @@ pub(super) fn read(
             refuse_foreign(&mut fields, &refused, ONLY_COMMAND);
             if socket.transport == SocketTransport::Lines {
                 let why = "is not for lines, which have no headers";
-                refuse_foreign(&mut fields, &[("header", !headers.is_empty())], why);
+                let refused = [("header", !headers.is_empty()), ("credential", credential.is_some())];
+                refuse_foreign(&mut fields, &refused, why);
             }
             if !socket.tls {
                 let refused = [("ca_file", tls.ca_file.is_some()), ("server_name", tls.server_name.is_some())];
@@ -103,6 +115,7 @@ pub(super) fn read(
     let (inject, idle) = (fields.flag("inject_agent_id"), fields.whole("max_idle_connections", 0, 4096));
     if let Some(upstream) = &mut upstream {
         upstream.headers = headers;
+        upstream.credential = credential;
         upstream.tls = tls;
         upstream.max_in_flight = max_in_flight.unwrap_or(upstream.max_in_flight);
         upstream.connect_timeout = connect.unwrap_or(upstream.connect_timeout);
@@ -112,6 +125,34 @@ pub(super) fn read(
     }
     fields.finish(report);
     upstream
+}
+
+/// `credential` and `credential_as`.
+fn credential(fields: &mut Fields<'_>, report: &mut Report) -> Option<UpstreamCredential> {
+    const ALLOWED: &str = "\"bearer\", \"basic\" or { header = \"NAME\" }";
+    const EXAMPLE: &str = "credential_as = { header = \"X-Api-Key\" }";
+    let name = fields.text("credential", "the name of a credential in the vault", "twilio", crate::vault::is_name);
+    let (how, path) = (fields.raw("credential_as"), fields.path_of("credential_as"));
+    let how = match how {
+        None => Some(CredentialAs::Bearer),
+        Some(Value::String(word)) if word == "bearer" => Some(CredentialAs::Bearer),
+        Some(Value::String(word)) if word == "basic" => Some(CredentialAs::Basic),
+        Some(value @ Value::Table(table)) if !table.is_empty() => {
+            // What is wrong with it is said of its keys.
+            let mut inner = Fields::new(path, value, report)?;
+            let read = |text: &str| header_fault(text, "").is_none();
+            let header = inner.text("header", "a header that the gateway does not set itself", "X-Api-Key", read);
+            inner.finish(report);
+            Some(CredentialAs::Header(header?))
+        }
+        Some(_) => None,
+    };
+    if how.is_none() {
+        fields.fault("credential_as", None, "is not accepted", ALLOWED, EXAMPLE);
+    } else if fields.raw("credential_as").is_some() && fields.raw("credential").is_none() {
+        fields.fault("credential_as", None, "has no credential to carry", "credential = \"NAME\"", EXAMPLE);
+    }
+    Some(UpstreamCredential { name: name?, how: how? })
 }
 
 /// `--upstream URL`.
@@ -164,6 +205,7 @@ fn with_defaults(name: &str, target: UpstreamTarget, call_timeout: Duration) -> 
         name: name.into(),
         target,
         tls: UpstreamTls::default(),
+        credential: None,
         headers: Vec::new(),
         max_in_flight: 1024,
         connect_timeout: call_timeout.min(Duration::from_secs(5)),

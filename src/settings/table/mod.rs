@@ -9,7 +9,7 @@ mod parse_secret;
 mod rows;
 
 pub(super) use parse::microusd;
-pub(super) use parse_secret::hex32;
+pub(crate) use parse_secret::hex32;
 pub use rows::*;
 
 use super::tree::Profile;

@@ -199,6 +199,8 @@ settings! {
     "Credentials and webhooks" {
         CREDENTIALS_ENCRYPTION_KEY: Option<Secret> = parse_secret::key256, Kind::Key256, ["", ""],
             "b1946ac92492d2347c6235b4d2611184b1946ac92492d2347c6235b4d2611184", "AES-256-GCM key of the credential vault. None: the vault answers 503.";
+        CREDENTIALS_ENCRYPTION_KEY_PREVIOUS: Option<Secret> = parse_secret::key256, Kind::Key256, ["", ""],
+            "b1946ac92492d2347c6235b4d2611184b1946ac92492d2347c6235b4d2611184", "The vault's key before, while it is rotated: docs/vault.md.";
         TWILIO_AUTH_TOKEN: Option<Secret> = parse_secret::secret, Kind::Secret, ["", ""],
             "b1946ac92492d2347c6235b4d2611184", "Key of Twilio's signatures. None: that webhook answers 503.";
         RESEND_WEBHOOK_SECRET: Vec<Secret> = parse_secret::webhook_keys, Kind::WebhookKeys, ["", ""],

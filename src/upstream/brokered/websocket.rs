@@ -37,6 +37,8 @@ pub(super) struct Upgraded {
 /// Asks for the upgrade. The caller's deadline bounds the time.
 pub(super) async fn upgrade(mut stream: Box<dyn Duplex>, socket: &SocketSpec) -> io::Result<Upgraded> {
     let SocketTarget { authority, path_and_query, .. } = &socket.target;
+    let mut lines = socket.fields.clone();
+    socket.upstream.credential.append(&mut lines).map_err(io::Error::other)?;
     let mut nonce = [0; 16];
     getrandom::fill(&mut nonce).map_err(io::Error::other)?;
     let ask = Ask {
@@ -44,7 +46,7 @@ pub(super) async fn upgrade(mut stream: Box<dyn Duplex>, socket: &SocketSpec) ->
         target: path_and_query.as_bytes(),
         nonce,
         subprotocol: Some("mcp"),
-        extra_lines: &socket.fields,
+        extra_lines: &lines,
     };
     let mut request = zeroize::Zeroizing::new(Vec::new());
     ask.write(&mut request);

@@ -85,11 +85,13 @@ async fn connect(worker: &Rc<Worker>, link: &Link) -> io::Result<(TcpStream, Vec
                 return match links.target.transport {
                     SocketTransport::Lines => Ok((tcp, Vec::new())),
                     SocketTransport::WebSocket => {
+                        let mut lines = zeroize::Zeroizing::new(links.extra_lines.clone());
+                        links.state.credential.append(&mut lines).map_err(io::Error::other)?;
                         let opening = Opening {
                             authority: &links.target.authority,
                             path_and_query: &links.target.path_and_query,
                             subprotocol: Some("mcp"),
-                            extra_lines: &links.extra_lines,
+                            extra_lines: &lines,
                             timeout_ms: links.connect_timeout_ms,
                         };
                         shake_hands(worker, &opening, tcp).await
