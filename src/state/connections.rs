@@ -292,9 +292,9 @@ impl<S> ConnectionTable<S> {
 pub struct ConnectionEntry<S = RandomState> {
     table: Arc<ConnectionTable<S>>,
     id: ConnectionId,
-    door: DoorPermit,
-    /// None for a proxy that has not named its client.
+    /// None for a proxy that has not named its client. Before `door`, whose count health tells: a door that is told to be empty holds nothing.
     address: Option<AddressPermit<S>>,
+    door: DoorPermit,
     client: IpAddr,
     one_thread: PhantomData<Cell<()>>,
 }

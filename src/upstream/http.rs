@@ -299,9 +299,17 @@ impl HttpUpstream {
     async fn checkout(&self, worker: &Worker, fresh: bool) -> Result<(Box<Connection>, bool), Failure> {
         if !fresh {
             let others = self.in_flight.get().saturating_sub(1) as usize;
-            let idle =
-                self.idle.borrow_mut().take(worker.recent_ns(), self.idle_limit_ns(), others, |one| one.is_quiet());
-            if let Some(connection) = idle {
+            let now_ns = worker.recent_ns();
+            let taken = {
+                let mut idle = self.idle.borrow_mut();
+                // A rest is over by the clock. What the runtime knows may be from before it, where this thread has lost its core meanwhile:
+                // as long as rests matter, the kernel is asked as well.
+                let is_trusted = idle.is_trusted(now_ns);
+                idle.take(now_ns, self.idle_limit_ns(), others, |one| {
+                    if is_trusted { one.is_quiet() } else { one.stream.is_quiet_now() }
+                })
+            };
+            if let Some(connection) = taken {
                 worker.metrics.upstream_reuses.inc();
                 return Ok((connection, true));
             }

@@ -67,7 +67,7 @@ impl<C> Pool<C> {
     /// Of a proven upstream the latest. Else the latest that has rested, so that the busy ones stay warm and the rest ages out; or,
     /// where more connections would find no room, the oldest that is proven.
     fn choose(&mut self, now_ns: u64, busy: usize) -> Option<Idle<C>> {
-        if self.is_proven(u32::MAX, now_ns) {
+        if self.is_trusted(now_ns) {
             return self.idle.pop_back();
         }
         let idle_ns = |one: &Idle<C>| now_ns.saturating_sub(one.since_ns);
@@ -80,6 +80,11 @@ impl<C> Pool<C> {
             latest => latest,
         };
         self.idle.remove(at?)
+    }
+
+    /// Whether nothing rests any more: the upstream is proven for good.
+    pub(crate) fn is_trusted(&self, now_ns: u64) -> bool {
+        self.is_proven(u32::MAX, now_ns)
     }
 
     /// Whether connections live on after this many answers.

@@ -68,6 +68,12 @@ impl ReadAhead {
         is_done
     }
 
+    /// Whether nothing has arrived as far as the kernel knows, the end included: what a thread that has lost its core for a while may not
+    /// have been told yet. What the read that is under way has taken is not seen here.
+    pub(crate) fn is_quiet_in_kernel(&self) -> bool {
+        socket::peek(self.fd) == socket::Look::Quiet
+    }
+
     /// Waits for the read that is under way; none is: for ever. Safe to drop, and to ask for again.
     pub(crate) async fn finish(&self) -> (io::Result<usize>, Vec<u8>) {
         poll_fn(|cx| {

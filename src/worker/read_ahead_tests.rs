@@ -66,6 +66,22 @@ fn an_end_is_seen_without_asking_the_kernel() {
 }
 
 #[test]
+fn an_end_that_the_runtime_has_not_been_told_of_is_known_to_the_kernel() {
+    on_every_driver(async || {
+        let (read, _write, other) = pair();
+        read.begin(Vec::with_capacity(64));
+        assert!(read.is_quiet_in_kernel());
+        drop(other);
+        // Nothing is awaited here, so the runtime learns of nothing.
+        let start = std::time::Instant::now();
+        while read.is_quiet_in_kernel() {
+            assert!(start.elapsed() < std::time::Duration::from_secs(60), "the end is not seen");
+        }
+        assert_eq!(read.finish().await.0.unwrap(), 0, "and the read ends as well");
+    });
+}
+
+#[test]
 fn a_wait_that_is_dropped_loses_nothing() {
     on_every_driver(async || {
         let (read, _write, mut other) = pair();

@@ -89,6 +89,15 @@ impl Stream {
         }
     }
 
+    /// Likewise, and the kernel has been asked.
+    pub(crate) fn is_quiet_now(&self) -> bool {
+        let is_quiet = self.is_quiet();
+        match self {
+            Self::Ahead { read, .. } if is_quiet && read.is_reading() => read.is_quiet_in_kernel(),
+            _ => is_quiet,
+        }
+    }
+
     /// Appends to `buf` what arrives next, up to its spare capacity, which must not be empty. 0 is the end of the stream.
     /// A stream that [has a buffer](Stream::has_buffer) uses that one.
     pub(crate) async fn read(&mut self, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
