@@ -7,7 +7,7 @@ mod blackbox;
 
 use std::time::{Duration, Instant};
 
-use blackbox::{Gateway, Upstream, call, post};
+use blackbox::{Gateway, PATIENCE, Upstream, call, post};
 
 #[test]
 fn an_answered_call_is_in_the_trail_within_100_ms() {
@@ -15,8 +15,9 @@ fn an_answered_call_is_in_the_trail_within_100_ms() {
     let gateway = Gateway::start(&[], upstream.address).ready();
     let mut client = gateway.client();
     // The machine may be busy, so one of many calls is to show what the gateway can do, from idleness and in the middle of business.
-    let (mut idle, mut busy) = (Duration::MAX, Duration::MAX);
-    for id in 0..20 {
+    const PROMISED: Duration = Duration::from_millis(100);
+    let (mut idle, mut busy, start) = (Duration::MAX, Duration::MAX, Instant::now());
+    for id in 0.. {
         let best = if id % 2 == 0 { &mut idle } else { &mut busy };
         if id % 2 == 0 {
             std::thread::sleep(Duration::from_millis(60));
@@ -25,6 +26,9 @@ fn an_answered_call_is_in_the_trail_within_100_ms() {
         let answered = Instant::now();
         gateway.audited("tool_call", |line| line["requestId"] == *id.to_string());
         *best = (*best).min(answered.elapsed());
+        if idle < PROMISED && busy < PROMISED {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "at best {idle:?} from idleness, {busy:?} in business");
     }
-    assert!(idle < Duration::from_millis(100) && busy < Duration::from_millis(100), "{idle:?}, {busy:?}");
 }

@@ -8,7 +8,7 @@ mod blackbox;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Output};
 
-use blackbox::{Client, Gateway, Next, Upstream, call, post, until};
+use blackbox::{Client, Gateway, Next, Nobody, Upstream, call, post, until};
 use serde_json::Value;
 
 const OPERATOR: &str = "orchestrator-token-of-32-characters";
@@ -158,11 +158,10 @@ fn names_and_what_goes_wrong() {
     let output = called(&disabled, "mcp-connections", &[], Some(OPERATOR));
     assert!(String::from_utf8_lossy(&output.stderr).contains("has no ORCHESTRATOR_SECURITY_TOKEN"), "{output:?}");
     drop(client);
-    let admin = gateway.admin;
-    drop(gateway);
+    let nobody = Nobody::new();
     let output = Command::new(env!("CARGO_BIN_EXE_ringwall"))
         .arg("connections")
-        .env("ADMIN_PORT", admin.port().to_string())
+        .env("ADMIN_PORT", nobody.address.port().to_string())
         .env("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)
         .output()
         .unwrap();

@@ -10,7 +10,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use blackbox::{Client, Frame, Gateway, KEY, Peer, TOKEN, Upstream, authenticate, call, stateless, until, upgrade};
+use blackbox::{
+    Client, Frame, Gateway, KEY, PATIENCE, Peer, TOKEN, Upstream, authenticate, call, stateless, until, upgrade,
+};
 use ringwall::wire::websocket::{Opcode, write};
 
 fn echo(id: impl std::fmt::Display) -> String {
@@ -85,7 +87,10 @@ fn what_never_ends_is_ended() {
         let mut peer = Peer::websocket(&gateway);
         let pings = frame(Opcode::Ping, true, &[b'p'; 125]).repeat(50);
         if reads {
-            let _ = peer.client.try_send(&pings.repeat(20));
+            let mut sender = Client::on(peer.client.stream.try_clone().unwrap());
+            let start = Instant::now();
+            // On, until it is ended: how many it takes depends on how fast they come.
+            let sending = std::thread::spawn(move || while sender.try_send(&pings) {});
             let mut pongs = 0;
             while let Some(frame) = peer.try_frame() {
                 match frame {
@@ -93,8 +98,10 @@ fn what_never_ends_is_ended() {
                     other => assert_eq!(other, Frame::Close(1008, "Too many control frames".to_owned())),
                 }
             }
-            // As many as are borne in a second, and those of the second before.
-            assert!((256..=512).contains(&pongs), "{pongs}");
+            // As many as are borne in a second, and those of the seconds before.
+            let bearable = 256 * (start.elapsed().as_secs() + 2);
+            assert!((256..=bearable).contains(&pongs), "{pongs}");
+            sending.join().unwrap();
         } else {
             while peer.client.try_send(&pings) {}
         }
@@ -149,6 +156,7 @@ fn resets_and_half_closes_anywhere_leave_nothing_behind() {
             }
         }
     }
+    gateway.alone();
     for mut peer in both(&gateway) {
         assert_eq!(peer.ask(&echo(3))["id"], 3);
     }
@@ -185,8 +193,11 @@ fn garbage_behind_the_upgrade_ends_in_a_close() {
     gateway.unharmed();
 }
 
-/// Connections a second, at most; the real number is the machine's.
-const FLOOD_PER_SECOND: usize = 10_000;
+/// Connections at most; the real number is the machine's.
+const MOST: usize = 20_000;
+
+/// Connections at least, for however long that takes.
+const FLOOD: usize = 200;
 
 fn flood(door: SocketAddr, bytes: &[u8]) -> usize {
     let made = AtomicUsize::new(0);
@@ -194,7 +205,12 @@ fn flood(door: SocketAddr, bytes: &[u8]) -> usize {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                while start.elapsed() < Duration::from_secs(2) && made.load(Ordering::Relaxed) < 2 * FLOOD_PER_SECOND {
+                loop {
+                    let (took, made_so_far) = (start.elapsed(), made.load(Ordering::Relaxed));
+                    if made_so_far >= MOST || (made_so_far >= FLOOD && took >= Duration::from_secs(2)) {
+                        return;
+                    }
+                    assert!(took < PATIENCE, "{made_so_far} connections are no flood");
                     let Ok(stream) = TcpStream::connect_timeout(&door, Duration::from_secs(5)) else { continue };
                     made.fetch_add(1, Ordering::Relaxed);
                     let mut client = Client::on(stream);
@@ -217,19 +233,21 @@ fn a_flood_of_connections_passes() {
     let line = format!("{}\n{}\n", authenticate("1", TOKEN), echo(2));
     for (door, bytes) in [(gateway.tcp, line.as_bytes()), (gateway.bridge, &request()[..])] {
         let made = flood(door, bytes);
-        assert!(made > 100, "{made} connections are no flood");
-        println!("{made} connections in 2 s");
+        println!("{made} connections");
         until("a client to be let in again", || {
             let mut client = gateway.client();
             client.try_send(&blackbox::post(&call(1)))
                 && client.try_response().is_some_and(|answer| answer.status == 200)
         });
     }
-    until("the doors to be empty", || ["http", "ws", "tcp"].iter().all(|door| gateway.open_on(door) == 0));
+    gateway.alone();
     let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} bytes");
-    for mut peer in both(&gateway) {
-        assert_eq!(peer.ask(&echo(3))["id"], 3);
+    for let_in in [Peer::try_tcp as fn(&Gateway) -> Option<Peer>, Peer::try_websocket] {
+        // Of a worker's flood, some may still be waiting to be accepted.
+        until("a peer to be let in again", || {
+            let_in(&gateway).map(|mut peer| assert_eq!(peer.ask(&echo(3))["id"], 3)).is_some()
+        });
     }
     gateway.unharmed();
 }

@@ -458,6 +458,12 @@ fn every_door_meets_several_upstreams_as_one_server() {
             .map(|(behind, name)| (name.to_owned(), Server::start(behind, name)))
             .collect();
     let gateway = gateway(&servers.iter().map(|(_, server)| server).collect::<Vec<_>>());
+    // Ready is who reaches one of them, and a program takes its time to start.
+    until("all four to be listed", || {
+        let mut agent = Agent::new(&gateway, Door::Http, Era::Stateless);
+        let listed = agent.ask(&agent.request("1", "tools/list", "")).to_string();
+        servers.iter().all(|(name, _)| listed.contains(&format!("\"{name}__echo\"")))
+    });
     let mut lists = Vec::new();
     for (door, era) in DOORS {
         let shown = format!("{door:?} {era:?}");

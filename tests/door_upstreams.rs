@@ -10,40 +10,52 @@
 mod blackbox;
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use blackbox::{Gateway, Next, Nobody, Upstream, answer, call, modern, post, result};
+use blackbox::{Client, Gateway, Next, Nobody, Upstream, answer, call, modern, post, result, until};
 
 const CLIENTS: usize = 8;
 const CALLS: usize = 250;
 
-/// 2,000 calls through 8 connections.
-fn race(gateway: &Gateway) {
-    std::thread::scope(|scope| {
-        for client_number in 0..CLIENTS {
-            scope.spawn(move || {
-                let mut client = gateway.client();
-                for number in 0..CALLS {
-                    let id = client_number * CALLS + number;
-                    let response = client.ask(&post(&call(id)));
-                    assert_eq!(response.status, 200, "{}", response.text());
-                    assert_eq!(response.json()["id"], id);
-                }
-            });
+/// 2,000 calls through 8 connections. How many were told that their outcome is unknown.
+fn race(gateway: &Gateway) -> usize {
+    let call_all = |client_number: usize| {
+        let (mut client, mut unknown) = (gateway.client(), 0);
+        for id in client_number * CALLS..(client_number + 1) * CALLS {
+            let response = client.ask(&post(&call(id)));
+            assert_eq!(response.json()["id"], id);
+            if response.status == 502 && response.text().contains("unknown") {
+                unknown += 1;
+            } else {
+                assert_eq!(response.status, 200, "{}", response.text());
+            }
         }
-    });
+        unknown
+    };
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || call_all(number))).collect();
+        clients.into_iter().map(|client| client.join().unwrap()).sum()
+    })
 }
 
-/// 2,000 calls; the upstream's ids are counted.
-fn none_lost_none_doubled(upstream: &Upstream, gateway: &Gateway) {
-    race(gateway);
+/// How long a connection that may be closed rests before it is used again (`bounds.rs`).
+const REST: Duration = Duration::from_nanos(ringwall::bounds::UPSTREAM_TRIAL_NS);
+
+/// 2,000 calls; the upstream's ids are counted. A call can be lost to one thing alone: a close that came, because this machine was busy, so
+/// late after its answer that the connection was in use again.
+fn none_lost_none_doubled(upstream: &Upstream, gateway: &Gateway) -> usize {
+    let lost = race(gateway);
+    upstream.wait("closes that explain what was lost", |log| {
+        lost <= log.closes.iter().filter(|close| **close >= REST).count()
+    });
     let mut seen: HashMap<String, usize> = HashMap::new();
     for request in upstream.requests() {
         *seen.entry(request.id()).or_default() += 1;
     }
     let doubled: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
     assert!(doubled.is_empty(), "made twice: {doubled:?}");
-    assert_eq!(seen.len(), CLIENTS * CALLS);
+    assert_eq!(seen.len() + lost, CLIENTS * CALLS);
+    lost
 }
 
 #[test]
@@ -85,7 +97,7 @@ fn an_upstream_that_keeps_its_connections_is_not_connected_to_all_the_time() {
     let start = Instant::now();
     loop {
         let before = gateway.metric("ringwall_upstream_connects_total");
-        race(&gateway);
+        assert_eq!(race(&gateway), 0);
         let opened = gateway.metric("ringwall_upstream_connects_total") - before;
         if opened < 100.0 {
             break;
@@ -106,7 +118,7 @@ fn an_upstream_that_says_it_closes_is_believed() {
         Next::Close
     });
     let gateway = Gateway::start(&[], upstream.address);
-    none_lost_none_doubled(&upstream, &gateway);
+    assert_eq!(none_lost_none_doubled(&upstream, &gateway), 0, "its connections are not used again");
     assert!((gateway.metric("ringwall_upstream_retries_total") - 0.0).abs() < 0.5);
 }
 
@@ -119,20 +131,23 @@ fn a_call_that_was_read_and_not_answered_is_502_and_not_made_again() {
     let gateway = Gateway::start(&[("WORKERS", "1")], upstream.address);
     let mut client = gateway.client();
     // On a fresh connection, and on one that was used before.
-    for (warm_up, id) in [(false, 2), (true, 3)] {
-        if warm_up {
-            assert_eq!(client.ask(&post(&call(1))).status, 200);
-            // The pool lets a connection rest before it uses it again.
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
+    let mut fails = |id: usize| {
         let response = client.ask(&post(&call(id)));
         let error = response.json();
         assert_eq!((response.status, &error["id"], &error["error"]["code"]), (502, &id.into(), &(-32001).into()));
         assert!(error["error"]["message"].as_str().unwrap().contains("unknown"), "{error}");
-    }
-    let seen: Vec<(String, usize)> =
-        upstream.requests().iter().map(|request| (request.id(), request.connection)).collect();
-    assert_eq!(seen, [("2".into(), 0), ("1".into(), 1), ("3".into(), 1)]);
+        upstream.take_requests().iter().map(|request| (request.id(), request.connection)).collect::<Vec<_>>()
+    };
+    assert_eq!(fails(2), [("2".to_owned(), 0)]);
+    until("a call over the connection of the one before", || {
+        assert_eq!(gateway.post(&call(1)).status, 200);
+        let before = upstream.last().connection;
+        // The pool lets a connection rest before it uses it again.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let seen = fails(3);
+        assert_eq!(seen.iter().filter(|(id, _)| id == "3").count(), 1, "{seen:?}");
+        seen == [("1".to_owned(), before), ("3".to_owned(), before)]
+    });
     drop(client);
     gateway.unharmed();
 }
@@ -159,7 +174,14 @@ fn an_upstream_that_stalls_is_504_and_its_connection_is_given_up() {
         assert_eq!((response.status, &response.json()["error"]["code"]), (504, &(-32001).into()), "{id}");
         upstream.wait("the stalled connection to be closed", |log| log.notes.len() == id);
     }
-    assert_eq!(client.ask(&post(&call(9))).status, 200);
+    // On a busy machine an answer may be late as well.
+    until("an answer in time", || match client.ask(&post(&call(9))).status {
+        200 => true,
+        status => {
+            assert_eq!(status, 504);
+            false
+        }
+    });
     drop(client);
     gateway.unharmed();
 }
@@ -174,9 +196,13 @@ fn an_event_stream_that_stalls_ends_with_an_error_for_its_call() {
     });
     let gateway = Gateway::start(&[("CIRCUITBREAKER_TIMEOUT", "300")], upstream.address);
     let mut client = gateway.client();
-    client.send(&post(&call("\"a\"")));
-    client.head();
-    client.event();
+    until("a stream that began in time", || {
+        client = gateway.client();
+        client.send(&post(&call("\"a\"")));
+        let status = client.head().status;
+        assert!(matches!(status, 200 | 504), "{status}");
+        status == 200 && client.event().contains("notifications/message")
+    });
     let event = client.event();
     let error: serde_json::Value = serde_json::from_str(event.strip_prefix("event: message\ndata: ").unwrap()).unwrap();
     assert_eq!((&error["id"], &error["error"]["code"]), (&"a".into(), &(-32001).into()));
@@ -354,16 +380,23 @@ fn the_clients_time_to_read_is_not_the_upstreams_time_to_answer() {
         Next::Keep
     });
     let gateway = Gateway::start(
-        &[("WRITE_TIMEOUT", "200"), ("HEADER_TIMEOUT", "200"), ("BODY_TIMEOUT", "200")],
+        &[("WRITE_TIMEOUT", "1500"), ("HEADER_TIMEOUT", "1500"), ("BODY_TIMEOUT", "1500")],
         upstream.address,
     );
-    let mut client = gateway.client();
     let bytes = post(&call(1));
-    client.send(&bytes[..20]);
-    client.send(&bytes[20..]);
-    upstream.wait("the call", |log| log.requests.len() == 1);
+    // The kernel takes the whole answer for it, however late it reads.
+    let connect = || Client::with_buffer(gateway.bridge, 208 * 1024);
+    let mut client = connect();
+    until("a call that was not too slow in coming", || {
+        client = connect();
+        client.send(&bytes[..20]);
+        client.try_send(&bytes[20..]);
+        let is_made = || upstream.log(|log| log.requests.len() == 1);
+        until("the call, or that it was too slow", || is_made() || client.has_more());
+        is_made()
+    });
     // Nothing tells that a time is over which must not be: only time does.
-    std::thread::sleep(std::time::Duration::from_millis(600));
+    std::thread::sleep(std::time::Duration::from_millis(4000));
     upstream.say("more");
     assert_eq!(client.response().body.len(), 200_000);
     assert_eq!(client.ask(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 200, "and it stays open");
@@ -415,6 +448,6 @@ fn an_upstream_has_no_more_calls_in_flight_than_it_may_and_the_others_are_told_t
     for client in &mut clients {
         assert_eq!(client.response().status, 200);
     }
-    assert_eq!(gateway.post(&call(9)).status, 200);
+    until("a place in flight to be given back", || gateway.post(&call(9)).status == 200);
     assert_eq!(upstream.requests().len(), 3);
 }

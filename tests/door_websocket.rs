@@ -9,6 +9,7 @@ mod socket_server;
 
 use blackbox::{
     Frame, Gateway, KEY, Next, Peer, TOKEN, Upstream, authenticate, call, initialize, stateless, until, upgrade,
+    upgrade_request,
 };
 use ringwall::wire::websocket::{Opcode, write};
 use rustix::process::Signal;
@@ -121,10 +122,11 @@ fn a_full_door_answers_503_and_http_goes_on() {
     assert_eq!(response.text(), "{\"error\":\"Service unavailable - connection limit reached\"}");
     assert!(response.field("retry-after").is_some());
     gateway.audited("connection_limit", |line| line["rule"] == "door-connections");
+    until("the refused one to be gone", || gateway.open_connections() == 0);
     assert_eq!(gateway.post(&call(1)).status, 200);
     assert_eq!(two.ask(&echo(1))["id"], 1);
     drop(one);
-    until("a place to be free", || gateway.open_on("ws") == 1);
+    until("a place to be free", || (gateway.open_on("ws"), gateway.open_connections()) == (1, 0));
     assert_eq!(Peer::websocket(&gateway).ask(&echo(1))["id"], 1);
 }
 
@@ -321,11 +323,18 @@ fn a_message_that_is_refused_is_answered_and_the_connection_stays() {
 fn an_idle_connection_is_told_so() {
     let upstream = holding();
     let gateway = Gateway::start(&[("WS_CONNECTION_TIMEOUT", "300")], upstream.address).ready();
-    let mut busy = Peer::websocket(&gateway);
-    busy.say(&tool(1, "hold"));
+    // In one write: between the two it is idle for no time.
+    let mut client = gateway.client();
+    let call = frame(Opcode::Text, true, tool(1, "hold").as_bytes());
+    client.send(&[upgrade_request("/ws", &bearer()), call].concat());
+    assert_eq!(client.head().status, 101);
+    let mut busy = Peer::on(client);
     upstream.wait("the call", |log| log.requests.len() == 1);
     for _ in 0..2 {
-        Peer::websocket(&gateway).closes(1001, "Connection timeout");
+        // Whoever is too slow to ask for the upgrade within that time is closed as well.
+        until("an idle client", || {
+            Peer::try_websocket(&gateway).map(|mut peer| peer.closes(1001, "Connection timeout")).is_some()
+        });
     }
     upstream.say("answer");
     assert_eq!(busy.hear()["id"], 1);
@@ -427,7 +436,7 @@ fn what_happens_on_the_door_is_counted_and_recorded() {
     drop(peer);
     gateway.unharmed();
     let count = |name: &str, more: &str| gateway.metric_of(name, &format!("door=\"ws\"{more}")) as u64;
-    assert_eq!(count("ringwall_calls_total", ",outcome=\"ok\""), 3);
+    until("the calls to be counted", || count("ringwall_calls_total", ",outcome=\"ok\"") == 3);
     assert_eq!(count("ringwall_connections_accepted_total", ""), 1);
     until("the close to be counted", || count("ringwall_connections_closed_total", "") == 1);
     let called = gateway.audited("tool_call", |line| line["requestId"] == "2");

@@ -1,5 +1,6 @@
 //! stdio upstreams with real processes: the sample server, and children that misbehave.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::disallowed_methods, reason = "a test may wait")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 const VERSION: &str = "2025-11-25";
 /// Generous: the machine may be busy. Nothing waits for it unless the test fails.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn sample() -> ChildSpec {
     let command = vec![env!("CARGO_BIN_EXE_ringwall").to_owned(), "sample-server".to_owned()];
@@ -288,7 +289,12 @@ fn grandchildren_are_killed_with_the_group() {
             }
         });
         for pid in read(&pids).split_whitespace() {
-            assert!(!is_running(pid), "{pid} runs on after: {then}");
+            // What was killed may need its turn on a core to end.
+            let start = Instant::now();
+            while is_running(pid) {
+                assert!(start.elapsed() < PATIENCE, "{pid} runs on after: {then}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -52,6 +52,9 @@ pub(crate) struct SocketServer {
     /// Self-signed, PEM.
     pub(crate) certificate: String,
     config: Arc<ServerConfig>,
+    /// Bound and never listening: nobody else can get the address while the server is away.
+    _place: socket2::Socket,
+    listener: Mutex<TcpListener>,
     state: Arc<State>,
 }
 
@@ -63,7 +66,6 @@ struct State {
     heads: Mutex<Vec<String>>,
     open: Mutex<Vec<TcpStream>>,
     connections: AtomicUsize,
-    stopped: AtomicBool,
 }
 
 impl SocketServer {
@@ -79,10 +81,12 @@ impl SocketServer {
                 PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
             )
             .unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = Self { kind, address, certificate, config: Arc::new(config), state: Arc::default() };
-        server.accept(listener);
+        let place = bound(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let address = place.local_addr().unwrap().as_socket().unwrap();
+        let listener = Mutex::new(listen(address));
+        let (config, state) = (Arc::new(config), Arc::default());
+        let server = Self { kind, address, certificate, config, _place: place, listener, state };
+        server.accept();
         server
     }
 
@@ -99,13 +103,12 @@ impl SocketServer {
         format!("[upstream.{name}]\nurl = \"{scheme}://127.0.0.1:{port}{path}\"\n{tls}")
     }
 
-    fn accept(&self, listener: TcpListener) {
+    fn accept(&self) {
         let (kind, config, state) = (self.kind, Arc::clone(&self.config), Arc::clone(&self.state));
+        let listener = self.listener.lock().unwrap().try_clone().unwrap();
         std::thread::spawn(move || {
+            // Until it is shut down.
             for stream in listener.incoming().map_while(Result::ok) {
-                if state.stopped.load(SeqCst) {
-                    return;
-                }
                 state.open.lock().unwrap().push(stream.try_clone().unwrap());
                 let (config, state) = (Arc::clone(&config), Arc::clone(&state));
                 let whole = stream.try_clone().unwrap();
@@ -124,17 +127,23 @@ impl SocketServer {
 
     /// Cuts all connections, and takes no more.
     pub(crate) fn stop(&self) {
-        self.state.stopped.store(true, SeqCst);
-        let _ = TcpStream::connect(self.address);
-        self.cut();
-        // Whoever is refused knows that the listener has gone.
-        super::blackbox::until("the server to be gone", || TcpStream::connect(self.address).is_err());
+        self.shut();
+        // What the listener had accepted before may be noted after that.
+        super::blackbox::until("the server to be gone", || {
+            self.cut();
+            TcpStream::connect(self.address).is_err()
+        });
+    }
+
+    /// Ends the listening, and the thread that accepts.
+    fn shut(&self) {
+        let _ = socket2::SockRef::from(&*self.listener.lock().unwrap()).shutdown(Shutdown::Both);
     }
 
     /// Listens again where it did.
     pub(crate) fn start_again(&self) {
-        self.state.stopped.store(false, SeqCst);
-        self.accept(TcpListener::bind(self.address).unwrap());
+        *self.listener.lock().unwrap() = listen(self.address);
+        self.accept();
     }
 
     /// Ends all connections without a word.
@@ -172,10 +181,23 @@ impl SocketServer {
 
 impl Drop for SocketServer {
     fn drop(&mut self) {
-        self.state.stopped.store(true, SeqCst);
-        let _ = TcpStream::connect(self.address);
+        self.shut();
         self.cut();
     }
+}
+
+/// A socket that shares its address with others that do so as well.
+fn bound(address: SocketAddr) -> socket2::Socket {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
+}
+
+fn listen(address: SocketAddr) -> TcpListener {
+    let socket = bound(address);
+    socket.listen(128).unwrap();
+    socket.into()
 }
 
 /// Messages over a stream.

@@ -51,6 +51,20 @@ impl Client {
         Self::on(TcpStream::connect_timeout(&address, PATIENCE).expect("connect"))
     }
 
+    /// Whose kernel takes little of what it does not read, however that is set on this machine.
+    pub(crate) fn deaf(address: SocketAddr) -> Self {
+        Self::with_buffer(address, 64 * 1024)
+    }
+
+    /// With a receive buffer of this size, which the kernel doubles and does not change any more.
+    pub(crate) fn with_buffer(address: SocketAddr, bytes: usize) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None).unwrap();
+        // Before the connection, whose window it decides.
+        socket.set_recv_buffer_size(bytes).unwrap();
+        socket.connect_timeout(&address.into(), PATIENCE).expect("connect");
+        Self::on(socket.into())
+    }
+
     /// On a connection that stands.
     pub(crate) fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
@@ -102,6 +116,14 @@ impl Client {
         }
     }
 
+    /// Whether something has come that was not read, be it the end.
+    pub(crate) fn has_more(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let looked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !self.buf.is_empty() || !looked.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    }
+
     /// Reads until the end and returns all of it.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         while self.more() {}
@@ -135,7 +157,8 @@ impl Client {
         self.try_head().expect("a response head")
     }
 
-    fn try_head(&mut self) -> Option<Response> {
+    /// The head of a response; `None` if the connection ends before there is one.
+    pub(crate) fn try_head(&mut self) -> Option<Response> {
         let end = self.find(b"\r\n\r\n")? + 4;
         let head = String::from_utf8_lossy(&self.take(end)).into_owned();
         let status = head.get(9..12).and_then(|digits| digits.parse().ok()).expect("a status");

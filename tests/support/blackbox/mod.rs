@@ -16,14 +16,14 @@ pub(crate) use self::{
     client::{Client, Response, TOKEN},
     gateway::Gateway,
     message::{call, id_of, initialize, modern, post, result, stateless},
-    peer::{Frame, KEY, Peer, authenticate, upgrade},
+    peer::{Frame, KEY, Peer, authenticate, upgrade, upgrade_request},
     upstream::{Conversation, Next, Nobody, Received, Upstream, answer, answer_json},
 };
 
 use std::time::{Duration, Instant};
 
 /// Longer than anything takes on a busy machine; only what hangs reaches it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Asks `done` until it says yes. For what cannot be awaited: another process's state.
 pub(crate) fn until(what: &str, mut done: impl FnMut() -> bool) {

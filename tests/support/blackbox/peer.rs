@@ -44,6 +44,21 @@ impl Peer {
         peer
     }
 
+    /// On the TCP door, authenticated, and reading nothing by itself.
+    pub(crate) fn deaf(gateway: &Gateway) -> Self {
+        let mut peer = Self { client: Client::deaf(gateway.tcp), is_websocket: false };
+        peer.authenticate(TOKEN);
+        peer
+    }
+
+    /// On the TCP door, authenticated; `None` where the door is full or the connection ends before.
+    pub(crate) fn try_tcp(gateway: &Gateway) -> Option<Self> {
+        let mut peer = Self::stranger(gateway);
+        let is_sent = peer.client.try_send(format!("{}\n", authenticate("0", TOKEN)).as_bytes());
+        let answer = if is_sent { peer.client.line() } else { None };
+        answer.is_some_and(|answer| answer.contains("\"authenticated\":true")).then_some(peer)
+    }
+
     /// On the WebSocket door, authenticated by its header.
     pub(crate) fn websocket(gateway: &Gateway) -> Self {
         Self::websocket_with(gateway, TOKEN)
@@ -54,6 +69,14 @@ impl Peer {
         let (client, response) = upgrade(gateway, "/ws", &format!("Authorization: Bearer {token}\r\n"));
         assert_eq!(response.status, 101, "{response:?}");
         Self::on(client)
+    }
+
+    /// On the WebSocket door, authenticated by its header; `None` where the door is full or the connection ends before.
+    pub(crate) fn try_websocket(gateway: &Gateway) -> Option<Self> {
+        let mut client = gateway.client();
+        let is_sent = client.try_send(&upgrade_request("/ws", &format!("Authorization: Bearer {TOKEN}\r\n")));
+        let head = if is_sent { client.try_head() } else { None };
+        head.is_some_and(|head| head.status == 101).then(|| Self::on(client))
     }
 
     /// A WebSocket that stands.
@@ -160,16 +183,19 @@ pub(crate) fn authenticate(id: &str, token: &str) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"authenticate\",\"params\":{{\"token\":\"{token}\"}}}}")
 }
 
+/// The bytes that ask for an upgrade, with these fields besides the usual ones.
+pub(crate) fn upgrade_request(path: &str, fields: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
+    )
+    .into_bytes()
+}
+
 /// Asks for an upgrade with these fields besides the usual ones. The response is the switch, or a refusal.
 pub(crate) fn upgrade(gateway: &Gateway, path: &str, fields: &str) -> (Client, Response) {
     let mut client = gateway.client();
-    client.send(
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{fields}\r\n"
-        )
-        .as_bytes(),
-    );
+    client.send(&upgrade_request(path, fields));
     let head = client.head();
     if head.status == 101 {
         return (client, head);

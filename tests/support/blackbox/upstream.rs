@@ -1,10 +1,11 @@
 //! Servers that follow a script and remember every byte they are sent.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 use super::{PATIENCE, id_of, result};
 
@@ -104,7 +105,7 @@ impl Conversation {
 
     /// Waits until the other side closes. `false` when it sends something instead.
     pub(crate) fn wait_for_close(&mut self) -> bool {
-        !matches!(self.stream.read(&mut [0; 1]), Ok(1..))
+        !matches!(read(&mut self.stream, &mut [0; 1]), Ok(1..))
     }
 
     /// Notes something for the test to see.
@@ -137,6 +138,8 @@ pub(crate) struct Log {
     /// Connections that have ended, in order.
     pub(crate) closed: Vec<usize>,
     pub(crate) notes: Vec<String>,
+    /// How long after the beginning of its last answer each connection was closed by the script, where it was.
+    pub(crate) closes: Vec<Duration>,
     said: Vec<String>,
     connections: usize,
 }
@@ -273,7 +276,10 @@ fn serve(
         let request = Received { connection: number.unwrap_or_default(), head, body };
         shared.change(|log| log.requests.push(request.clone()));
         conversation.count += 1;
+        let answering = Instant::now();
         if script(&request, &mut conversation) == Next::Close {
+            let _ = conversation.stream.shutdown(Shutdown::Both);
+            shared.change(|log| log.closes.push(answering.elapsed()));
             break;
         }
     }
@@ -300,12 +306,22 @@ fn read_request(stream: &mut TcpStream, buf: &mut Vec<u8>, mut seen: impl FnMut(
                 return Some((head, body));
             }
         }
-        match stream.read(&mut chunk) {
+        match read(stream, &mut chunk) {
             Ok(n @ 1..) => {
                 seen(&chunk[..n]);
                 buf.extend_from_slice(&chunk[..n]);
             }
             _ => return None,
+        }
+    }
+}
+
+/// Reads, and again where a signal interrupts it: the system does not, of a socket with a time limit.
+fn read(stream: &mut TcpStream, buf: &mut [u8]) -> std::io::Result<usize> {
+    loop {
+        match stream.read(buf) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            read => return read,
         }
     }
 }
