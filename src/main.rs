@@ -26,6 +26,8 @@ enum Command {
     Check(cli::check::Args),
     /// List the open connections of a running gateway, or close one
     Connections(cli::connections::Args),
+    /// Issue, list, rotate or revoke agents' tokens of a running gateway
+    Token(cli::token::Args),
     /// Read the audit trail
     Audit(cli::audit::Args),
     /// Copy the database, beside a running gateway or without one
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Init(args) => cli::init::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Connections(args) => cli::connections::run(&args),
+        Command::Token(args) => cli::token::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Backup(args) => cli::backup::run(&args),
         Command::Vault(args) => cli::vault::run(&args),

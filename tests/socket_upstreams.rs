@@ -460,7 +460,7 @@ fn calls_in_flight_are_one_number_whatever_they_travel_over() {
 fn a_session_with_several_servers_outlives_the_connection_to_one_of_them() {
     for kind in [Kind::Tcp, Kind::Wss] {
         let (a, b) = (SocketServer::start(kind), SocketServer::start(kind));
-        let gateway = several(&[("a", &a), ("b", &b)], "");
+        let gateway = several(&[("a", &a, ""), ("b", &b, "")]);
         let mut peer = Peer::tcp(&gateway);
         let at = |id: usize, name: &str| call(id).replace("\"echo\"", &format!("\"{name}__echo\""));
         b.stop();

@@ -58,7 +58,7 @@ impl AdminApi {
         Ok(Self { at: SocketAddr::new(ip, settings.doors.admin_port), token })
     }
 
-    /// Asks, and takes an answer of status 200 or 202.
+    /// Asks, and takes an answer of status 200, 201 or 202.
     ///
     /// # Errors
     /// What is wrong, and what to do about it.
@@ -78,7 +78,7 @@ impl AdminApi {
             )
         })?;
         match status {
-            200 | 202 => Ok(body),
+            200..=202 => Ok(body),
             401 => {
                 Err("the gateway does not take this ORCHESTRATOR_SECURITY_TOKEN: it was started with another one"
                     .into())

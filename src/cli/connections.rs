@@ -113,7 +113,7 @@ fn list(api: &AdminApi, args: &Args) -> Result<(Vec<Listed>, usize), String> {
         rows.extend(page.connections);
         unread += page.unread;
         match page.next {
-            Some(next) => path = format!("{filter}&after={}", percent_encoded(&next)),
+            Some(next) => path = format!("{filter}&cursor={}", percent_encoded(&next)),
             None => break,
         }
     }

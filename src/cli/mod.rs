@@ -10,6 +10,7 @@ pub mod health;
 pub mod init;
 pub mod sample_server;
 pub mod serve;
+pub mod token;
 pub mod vault;
 
 use std::ffi::OsString;

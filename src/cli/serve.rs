@@ -92,7 +92,7 @@ fn serve(args: &Args) -> Result<ExitCode, String> {
 fn improvise_token(loaded: &mut Loaded, improvised: &mut Improvised) -> Result<(), String> {
     let auth = &mut loaded.settings.auth;
     let callable = auth.door_token.is_some() || auth.demo_mode || !auth.enabled;
-    if callable || !loaded.settings.policy.agents.is_empty() {
+    if callable || loaded.settings.policy.agents.iter().any(|agent| agent.token_sha256.is_some()) {
         return Ok(());
     }
     let mut bytes = [0u8; 32];

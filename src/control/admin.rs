@@ -6,12 +6,18 @@
 //! | the metrics path | loopback, an address that `ADMIN_IP_ALLOWLIST` names, or the orchestrator token |
 //! | `/admin/…` | the orchestrator token, from an address that the list allows |
 //!
+//! The routes of operators stand in one place, and the OpenAPI document is read off them: one file a resource, each with its types.
+//!
 //! `ADMIN_IP_ALLOWLIST`, when it is set, is asked first and for everything. Without an orchestrator token `/admin/…` answers 503
-//! `admin_disabled`: never open. Errors are RFC 9457 problem details. Tokens are compared as SHA-256, in constant time.
+//! `admin_disabled`: never open. An agent's token is known as that and answered 403. Errors are RFC 9457 problem details. Tokens are compared as SHA-256, in constant time.
 
-mod alerts;
+mod accept;
+pub mod agents;
+pub mod alerts;
 pub mod connections;
+mod document;
 pub mod providers;
+pub mod tokens;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -21,16 +27,22 @@ use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{get, post, put};
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use utoipa::{OpenApi, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use self::document::{Document, Guarded};
 use super::alerts::Alerts;
 use super::health::{self, HealthSource};
-use super::http::{answer, problem};
+use super::http::{answer, json, problem};
 use super::tokens::Tokens;
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
+use crate::settings::policy::Agent;
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Event, EventKind, EventQueue};
 use crate::store::Store;
@@ -45,8 +57,10 @@ pub struct AdminConfig {
     pub allowlist: Vec<IpNet>,
     /// `METRICS_PATH`; `None` when `METRICS_ENABLED=false`.
     pub metrics_path: Option<String>,
-    /// The effective settings as JSON, secrets masked, for `GET /admin/settings`.
-    pub settings_json: String,
+    /// The effective settings, secrets masked.
+    pub settings: SettingsShown,
+    /// The agents of the policy file.
+    pub agents: Vec<Agent>,
 }
 
 /// What the handlers share.
@@ -58,27 +72,37 @@ pub(crate) struct Admin {
     pub(crate) events: Arc<EventQueue>,
     pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) alerts: Alerts,
-    #[allow(dead_code, reason = "the routes that need it come with their tables")]
     pub(crate) store: Store,
-    #[allow(dead_code, reason = "the routes that need it come with their tables")]
     pub(crate) tokens: Tokens,
     pub(crate) vault: Vault,
 }
 
 pub(super) type Peer = Extension<ConnectInfo<SocketAddr>>;
 
-/// All routes of the admin listener.
-pub(crate) fn router(admin: Admin) -> Router {
-    let operator = Router::new()
-        .route("/admin/connections", get(connections::list))
-        .route("/admin/connections/{id}", delete(connections::close))
-        .route("/admin/alerts", get(alerts::list))
+/// What operators can ask for, and the document that says so.
+fn operators_routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::read))
+        .routes(routes!(tokens::list, tokens::issue))
+        .routes(routes!(tokens::read, tokens::revoke))
+        .routes(routes!(tokens::rotate))
+        .routes(routes!(connections::list))
+        .routes(routes!(connections::close))
+        .routes(routes!(alerts::list))
+        .routes(routes!(upstreams))
+        .routes(routes!(settings))
         .route("/admin/providers", get(providers::list))
         .route("/admin/providers/{name}", put(providers::put).delete(providers::remove))
         .route("/admin/vault/rotate", post(providers::rotate))
-        .route("/admin/upstreams", get(upstreams))
-        .route("/admin/settings", get(settings))
-        .route("/admin/openapi.json", get(openapi))
+}
+
+/// All routes of the admin listener.
+pub(crate) fn router(admin: Admin) -> Router {
+    let (operator, document) = operators_routes().split_for_parts();
+    let document: Arc<str> = document.to_json().unwrap_or_default().into();
+    let operator = operator
+        .route("/admin/openapi.json", get(|| async move { answer(200, "application/json", document.to_string()) }))
         .method_not_allowed_fallback(|| async {
             problem(405, "method_not_allowed", "This resource has other methods.")
         })
@@ -103,7 +127,7 @@ async fn allowed_addresses_only(State(admin): State<Admin>, peer: Peer, request:
         return next.run(request).await;
     }
     admin.record(
-        Event::new(EventKind::BlockedConnection, (admin.health.clock)()).with_ip(ip).with_rule("admin-allowlist"),
+        Event::new(EventKind::BlockedConnection, admin.now_ms()).with_ip(ip).with_rule("admin-allowlist"),
         "BLOCKED",
     );
     problem(403, "forbidden", "This address may not use the admin listener.")
@@ -131,30 +155,76 @@ async fn metrics(State(admin): State<Admin>, peer: Peer, headers: HeaderMap) -> 
     }
 }
 
+/// An upstream as it is told.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct UpstreamShown {
+    /// Its name in the policy file.
+    pub name: String,
+    /// Whether the last probe, or the child process, answered.
+    pub reachable: bool,
+    /// `closed`, `open` or `half-open`.
+    pub breaker: String,
+    /// Where it is; empty for one that has no address.
+    pub addresses: Vec<String>,
+}
+
+/// All upstreams.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+pub struct UpstreamsShown {
+    /// In the order of the policy file.
+    pub upstreams: Vec<UpstreamShown>,
+}
+
+/// The upstreams, and whether they answer
+#[utoipa::path(get, path = "/admin/upstreams", operation_id = "listUpstreams",
+    responses((status = 200, description = "All of them", body = UpstreamsShown), Guarded))]
 async fn upstreams(State(admin): State<Admin>) -> Response {
-    let lifecycle = &admin.health.lifecycle;
-    let items = lifecycle.upstreams().iter().map(|upstream| {
-        let addresses: Vec<_> = upstream.addresses.load().iter().map(ToString::to_string).collect();
-        serde_json::json!({
-            "name": upstream.name(),
-            "reachable": upstream.is_reachable(),
-            "breaker": upstream.breaker().name(),
-            "addresses": addresses,
-        })
+    let shown = admin.health.lifecycle.upstreams().iter().map(|upstream| UpstreamShown {
+        name: upstream.name().to_owned(),
+        reachable: upstream.is_reachable(),
+        breaker: upstream.breaker().name().to_owned(),
+        addresses: upstream.addresses.load().iter().map(ToString::to_string).collect(),
     });
-    let items: Vec<_> = items.collect();
-    answer(200, "application/json", serde_json::json!({ "upstreams": items }).to_string())
+    json(200, &UpstreamsShown { upstreams: shown.collect() })
 }
 
+/// A setting in force.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+pub struct SettingShown {
+    /// The environment variable, or the key of the policy file.
+    pub name: String,
+    /// Its value; a secret is masked.
+    pub value: String,
+    /// Where it comes from.
+    pub source: String,
+}
+
+/// All settings in force.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, ToSchema)]
+pub struct SettingsShown {
+    /// In the order of `ringwall check`.
+    pub settings: Vec<SettingShown>,
+}
+
+/// The settings in force, secrets masked
+#[utoipa::path(get, path = "/admin/settings", operation_id = "readSettings",
+    responses((status = 200, description = "All of them", body = SettingsShown), Guarded))]
 async fn settings(State(admin): State<Admin>) -> Response {
-    answer(200, "application/json", admin.config.settings_json.clone())
-}
-
-async fn openapi() -> Response {
-    answer(200, "application/json", include_str!("admin/openapi.json"))
+    json(200, &admin.config.settings)
 }
 
 impl Admin {
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64 {
+        (self.health.clock)()
+    }
+
+    /// Whether this is the hash of an agent's token: one that was issued, or of the policy file.
+    fn is_agents(&self, sha256: &[u8; 32]) -> bool {
+        let of_policy = self.config.agents.iter().filter_map(|agent| agent.token_sha256.as_ref());
+        self.tokens.is_agents(sha256) || of_policy.fold(false, |found, known| found | bool::from(known.ct_eq(sha256)))
+    }
+
     /// Whether the address list names the address.
     fn lists(&self, ip: IpAddr) -> bool {
         self.config.allowlist.iter().any(|net| net.contains(&ip))
@@ -173,7 +243,11 @@ impl Admin {
         if bool::from(shown.ct_eq(expected)) {
             return Ok(());
         }
-        let event = Event::new(EventKind::InvalidAuth, (self.health.clock)()).with_ip(ip).with_rule("admin-token");
+        let event = Event::new(EventKind::InvalidAuth, self.now_ms()).with_ip(ip).with_rule("admin-token");
+        if self.is_agents(&shown) {
+            self.record(event, "an agent's token at the admin API");
+            return Err(Box::new(problem(403, "admin_required", "Admin access required.")));
+        }
         self.record(event, "admin API");
         Err(Box::new(unauthorized("invalid_token", "The token is not valid.")))
     }

@@ -83,15 +83,38 @@ pub(crate) fn answer(status: u16, media_type: &'static str, body: impl Into<axum
     (status, headers, body.into()).into_response()
 }
 
+/// An answer as JSON.
+pub(crate) fn json<T: serde::Serialize>(status: u16, body: &T) -> Response {
+    match serde_json::to_string(body) {
+        Ok(body) => answer(status, "application/json", body),
+        Err(_) => problem(500, "encoding_failed", "The answer could not be encoded."),
+    }
+}
+
+/// A time as answers have it: RFC 3339, UTC, to the millisecond.
+pub(crate) fn rfc3339(epoch_ms: u64) -> String {
+    let time = i64::try_from(epoch_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    format!("{:.3}", time.unwrap_or_default())
+}
+
+/// Problem details (RFC 9457).
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(crate) struct Problem<'a> {
+    /// `urn:ringwall:problem:CODE`.
+    r#type: String,
+    /// What the status means.
+    title: &'a str,
+    /// The HTTP status.
+    status: u16,
+    /// What is wrong, for programs.
+    code: &'a str,
+    /// What is wrong and what to do, for people.
+    detail: &'a str,
+}
+
 /// An error as RFC 9457 problem details.
 pub(crate) fn problem(status: u16, code: &str, detail: &str) -> Response {
     let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
-    let body = serde_json::json!({
-        "type": format!("urn:ringwall:problem:{code}"),
-        "title": title,
-        "status": status,
-        "code": code,
-        "detail": detail,
-    });
-    answer(status, "application/problem+json", body.to_string())
+    let problem = Problem { r#type: format!("urn:ringwall:problem:{code}"), title, status, code, detail };
+    answer(status, "application/problem+json", serde_json::to_string(&problem).unwrap_or_default())
 }

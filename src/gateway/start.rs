@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 
-use crate::control::admin::AdminConfig;
+use crate::control::admin::{AdminConfig, SettingShown, SettingsShown};
 use crate::control::alerts::Alerts;
 use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
 use crate::control::anomaly::facts::Mailbox;
@@ -118,7 +118,7 @@ impl Gateway {
         if loaded.settings.tls.server.is_some() {
             return Err(StartError::NoTls);
         }
-        let settings_json = effective_json(&loaded);
+        let effective = effective(&loaded);
         let settings = Arc::new(loaded.settings);
         let cores = crate::sys::thread::usable_cores();
         let count = settings.doors.workers.unwrap_or(cores.len());
@@ -209,7 +209,8 @@ impl Gateway {
                     token_sha256: settings.auth.orchestrator_token.as_ref().map(|token| *token.sha256()),
                     allowlist: settings.auth.admin_ip_allowlist.clone(),
                     metrics_path: settings.metrics.enabled.then(|| settings.metrics.path.clone()),
-                    settings_json,
+                    settings: effective,
+                    agents: settings.policy.agents.clone(),
                 },
                 facts: facts.clone(),
                 targets: probe_targets(&settings, &lifecycle),
@@ -505,14 +506,14 @@ fn webhook(settings: &Settings, metrics: &Arc<AlertMetrics>) -> Result<Option<We
     Ok(Some(Webhook::new(config, Arc::clone(metrics))?))
 }
 
-/// The settings in force as JSON, secrets masked.
-fn effective_json(loaded: &crate::settings::Loaded) -> String {
-    let rows: Vec<serde_json::Value> = loaded
-        .effective
-        .iter()
-        .map(|one| serde_json::json!({"name": one.name, "value": one.value_shown, "source": one.source.to_string()}))
-        .collect();
-    serde_json::json!({"settings": rows}).to_string()
+/// The settings in force, secrets masked.
+fn effective(loaded: &crate::settings::Loaded) -> SettingsShown {
+    let shown = loaded.effective.iter().map(|one| SettingShown {
+        name: one.name.clone(),
+        value: one.value_shown.clone(),
+        source: one.source.to_string(),
+    });
+    SettingsShown { settings: shown.collect() }
 }
 
 type Children = Option<(ChildrenHandle, JoinHandle<()>)>;

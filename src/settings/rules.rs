@@ -186,11 +186,14 @@ impl Rules<'_> {
             self.warn(JWT_AGENT_CLAIM.spec.name, "is not used, because JWKS_URL is not set");
         }
         let no_jwt = auth.jwt_secret.is_none() && auth.issuer.is_none();
-        let nobody = auth.door_token.is_none() && no_jwt && self.settings.policy.agents.is_empty();
+        // An operator can issue tokens.
+        let no_agent = auth.orchestrator_token.is_none()
+            && self.settings.policy.agents.iter().all(|agent| agent.token_sha256.is_none());
+        let nobody = auth.door_token.is_none() && no_jwt && no_agent;
         if auth.enabled && !auth.demo_mode && nobody {
             self.warn(
                 WS_AUTH_TOKEN.spec.name,
-                "none is set, and the policy has no agents: nobody can authenticate on HTTP and WebSocket",
+                "none is set, the policy has no agents with tokens, and nobody may issue any (ORCHESTRATOR_SECURITY_TOKEN): nobody can authenticate on HTTP and WebSocket",
             );
         }
     }

@@ -35,6 +35,12 @@ impl Gateway {
         Self::launch(settings, &["serve", "--upstream", &url], None)
     }
 
+    /// Likewise, in a folder that is there.
+    pub(crate) fn start_in(folder: Arc<tempfile::TempDir>, settings: &[(&str, &str)], upstream: SocketAddr) -> Self {
+        let url = format!("http://{upstream}/mcp");
+        Self::launch_in(folder, settings, vec!["serve".to_owned(), "--upstream".to_owned(), url])
+    }
+
     /// With a policy file.
     pub(crate) fn with_policy(settings: &[(&str, &str)], policy: &str) -> Self {
         Self::launch(settings, &["serve"], Some(policy))
