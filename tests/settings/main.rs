@@ -329,7 +329,7 @@ fn all_faults_come_at_once() {
     ] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
-    assert_eq!(names.len(), 8, "{names:?}");
+    assert_eq!(names.len(), 7, "{names:?}");
     assert!(warnings.iter().any(|warning| warning.text.contains("MCP_TCP_PORT")));
 }
 
