@@ -327,7 +327,9 @@ fn a_session_that_is_ended_closes_what_was_opened_with_it() {
     let mut kept = Peer::tcp_with(&gateway, &other.access);
     let mut requests = gateway.client();
     let message = String::from_utf8(blackbox::post(&call(1))).unwrap().replace(TOKEN, &pair.access);
-    assert_eq!(requests.ask(message.as_bytes()).status, 200);
+    for _ in 0..3 {
+        assert_eq!(requests.ask(message.as_bytes()).status, 200);
+    }
     let answer = revoke(&gateway, &pair.access);
     assert_eq!((answer.status, answer.body.len()), (200, 0));
     is_refused(&call_with(&gateway, &pair.access));
@@ -340,6 +342,31 @@ fn a_session_that_is_ended_closes_what_was_opened_with_it() {
     assert_eq!(revoke(&gateway, &pair.refresh).status, 200, "again");
     assert_eq!(revoke(&gateway, "nonsense").status, 200);
     error(&ask(&gateway, "/oauth/revoke", FORM, ""), 400, "invalid_request");
+}
+
+#[test]
+fn an_access_token_expires_also_on_a_connection_that_has_shown_it_before() {
+    let upstream = upstream();
+    let gateway = Gateway::with_policy(&[SETTINGS, &[("JWT_ACCESS_TTL", "3")]].concat(), &policy(&upstream)).ready();
+    let body = format!("grant_type=client_credentials&client_id=alpha&client_secret={ALPHA}");
+    let pair = token(&gateway, &body).json();
+    assert_eq!(pair["expires_in"], 3);
+    let text = |name: &str| pair[name].as_str().unwrap().to_owned();
+    let mut open = Peer::websocket_with(&gateway, &text("access_token"));
+    let mut requests = gateway.client();
+    let message = String::from_utf8(blackbox::post(&call(1))).unwrap().replace(TOKEN, &text("access_token"));
+    assert_eq!(requests.ask(message.as_bytes()).status, 200);
+    let mut last = None;
+    until("the token to expire", || {
+        let answer = requests.ask(message.as_bytes());
+        assert!(matches!(answer.status, 200 | 401), "{answer:?}");
+        (answer.status == 401).then(|| last.replace(answer)).is_some()
+    });
+    is_refused(&last.unwrap());
+    gateway.audited("invalid_auth", |line| line["details"] == "JWT: expired");
+    // The session is not over: what was opened stays, and there is a next token.
+    assert_eq!(open.ask(&blackbox::initialize())["id"], 0);
+    assert_eq!(refresh(&gateway, &text("refresh_token")).status, 200);
 }
 
 #[test]
