@@ -32,6 +32,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
+use tokio::time::MissedTickBehavior;
 
 use self::book::{Book, Rules};
 use self::refresh::RefreshKey;
@@ -48,6 +49,8 @@ const AT_ONCE: usize = 256;
 /// Uses of sessions are written down at least this often, and four times in what a session may be idle.
 const WRITE_USES_EVERY: Duration = Duration::from_secs(60);
 
+/// Neither is done more often than this, whatever the settings say: each looks at all sessions.
+const LEAST_PAUSE: Duration = Duration::from_millis(100);
 /// What is written down at the end may take this long.
 const LAST_WRITE: Duration = Duration::from_secs(2);
 
@@ -130,7 +133,7 @@ impl OAuth {
         let refresh_key = RefreshKey::new(&secret).ok_or(OAuthError::Secret)?;
         let rules = Rules { idle, refresh_ttl, max_sessions: max_sessions as usize, holds };
         let book = Book::open(store, published, rules).await?;
-        let write_uses_every = WRITE_USES_EVERY.min(idle / 4).max(Duration::from_millis(100));
+        let write_uses_every = WRITE_USES_EVERY.min(idle / 4).max(LEAST_PAUSE);
         Ok(Arc::new(Self { own_key, refresh_key, agent_of, book, told, clean_every, write_uses_every }))
     }
 
@@ -150,8 +153,11 @@ impl OAuth {
 
     /// Clears away what has ended, and writes down what is in use, for ever.
     pub(crate) async fn keep_house(self: Arc<Self>) {
-        let mut clean = tokio::time::interval(self.clean_every);
+        let mut clean = tokio::time::interval(self.clean_every.max(LEAST_PAUSE));
         let mut write_uses = tokio::time::interval(self.write_uses_every);
+        // What took long is not made up for.
+        clean.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        write_uses.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 _ = clean.tick() => self.book.clean((self.told.clock)()).await,
