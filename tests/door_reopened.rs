@@ -30,6 +30,8 @@ struct Forgetful {
 struct State {
     opens: AtomicUsize,
     session: AtomicUsize,
+    /// How many more sessions it forgets as soon as they are confirmed.
+    fickle: AtomicUsize,
     /// How often all streams were ended.
     ended: AtomicUsize,
 }
@@ -115,6 +117,12 @@ fn serve(name: &str, state: &State, request: &Received, conversation: &mut Conve
         "tools/list" => {
             let tools = format!("{{\"tools\":[{{\"name\":\"{name}\",\"inputSchema\":{{\"type\":\"object\"}}}}]}}");
             conversation.json(&result(&id, &tools))
+        }
+        "notifications/initialized" => {
+            let forgets = state.fickle.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok();
+            state.session.fetch_add(usize::from(forgets), SeqCst);
+            conversation.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+            Next::Keep
         }
         _ if id == "null" => {
             conversation.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
@@ -238,7 +246,7 @@ fn a_server_that_was_down_joins_the_session_once_it_is_back() {
         let down = peer.ask(&call(1, "beta"));
         assert_eq!(
             down["error"]["message"],
-            "Upstream error: the upstream does not open a session; the call was not made"
+            "Upstream error: the upstream has no session for the client; the call was not made"
         );
         assert_eq!(tools(&peer.ask(LIST)), ["alpha"]);
         assert_eq!(peer.ask(&call(2, "alpha"))["result"]["from"], "alpha");
@@ -265,11 +273,34 @@ fn a_server_that_does_not_open_a_session_again_takes_nothing_of_the_others() {
     assert_eq!(refused["error"]["code"], -32001);
     assert_eq!(
         refused["error"]["message"],
-        "Upstream error: the upstream does not open a session; the call was not made"
+        "Upstream error: the upstream has no session for the client; the call was not made"
     );
     assert_eq!(tools(&peer.ask(LIST)), ["alpha"]);
     assert_eq!(peer.ask(&call(2, "alpha"))["result"]["from"], "alpha");
     b.on_initialize(OPENS);
+    assert_eq!(peer.ask(&call(3, "beta"))["result"]["from"], "beta");
+}
+
+#[test]
+fn a_server_that_forgets_again_at_once_is_asked_again_and_not_for_ever() {
+    let (a, b) = (Forgetful::start("alpha"), Forgetful::start("beta"));
+    let gateway = before(&a, &b);
+    let mut peer = Peer::tcp(&gateway);
+    open(&mut peer, &initialize());
+    assert_eq!(peer.ask(&call(1, "beta"))["result"]["from"], "beta");
+    for (fickle, is_answered) in [(1, true), (2, true), (3, false)] {
+        b.forget();
+        b.state.fickle.store(fickle, SeqCst);
+        let (before, answer) = (b.count("initialize"), peer.ask(&call(2, "beta")));
+        assert_eq!(answer["result"]["from"] == "beta", is_answered, "{answer}");
+        assert_eq!(b.count("initialize") - before, 3.min(fickle + 1));
+        if !is_answered {
+            let text = "Upstream error: the upstream has no session for the client; the call was not made";
+            assert_eq!(answer["error"]["message"], text);
+        }
+    }
+    // It is steady again, and nothing of its inconstancy is remembered.
+    assert_eq!(tools(&peer.ask(LIST)), ["alpha", "beta"]);
     assert_eq!(peer.ask(&call(3, "beta"))["result"]["from"], "beta");
 }
 

@@ -43,6 +43,9 @@ pub(crate) struct SpreadInner {
     opener: Option<Rc<dyn Reopen>>,
 }
 
+/// How often a session is opened anew for one message: a server may lose it again before the message gets there.
+pub(crate) const MAX_REOPENINGS: u32 = 3;
+
 /// Who can say a client's `initialize` again in its stead.
 pub(crate) trait Reopen {
     /// The session's part at an upstream, opened anew where it is the one that was `lost`, or where there is none.
@@ -159,24 +162,24 @@ impl SpreadInner {
         body: &[u8],
         timeout_ms: u64,
     ) -> Result<Asked, Failure> {
-        if self.opener.is_none() || session.is_some() {
-            let outgoing = self.compose(worker, index, session, body)?;
-            let asked = ask(worker, index, outgoing, timeout_ms).await?;
-            if asked.status != 404 || self.opener.is_none() {
-                return Ok(asked);
-            }
-        }
-        let lost = session.map(<[u8]>::to_vec);
-        match self.reopen(worker, index, lost, timeout_ms).await? {
-            Reopened::Part(part) => {
-                let outgoing = self.compose(worker, index, Some(&part), body)?;
+        let mut part = session.map(<[u8]>::to_vec);
+        let mut left = MAX_REOPENINGS;
+        loop {
+            if self.opener.is_none() || part.is_some() {
+                let outgoing = self.compose(worker, index, part.as_deref(), body)?;
                 let asked = ask(worker, index, outgoing, timeout_ms).await?;
-                // It does not know what it has just opened: that is not the session's end, but its own.
-                if asked.status == 404 { Err(Failure::Refused) } else { Ok(asked) }
+                if asked.status != 404 || self.opener.is_none() {
+                    return Ok(asked);
+                }
             }
-            Reopened::Failed(failure) => Err(failure),
-            Reopened::Unknown if session.is_some() => Ok(Asked { status: 404, ..Asked::default() }),
-            Reopened::Unknown => Err(Failure::Refused),
+            left = left.checked_sub(1).ok_or(Failure::NoSession)?;
+            match self.reopen(worker, index, part, timeout_ms).await? {
+                Reopened::Part(new) => part = Some(new),
+                Reopened::Failed(failure) => return Err(failure),
+                // The client is told to initialize again.
+                Reopened::Unknown if session.is_some() => return Ok(Asked { status: 404, ..Asked::default() }),
+                Reopened::Unknown => return Err(Failure::NoSession),
+            }
         }
     }
 

@@ -34,8 +34,6 @@ pub(crate) struct Conversed {
     pub(crate) session: Option<Vec<u8>>,
     /// The last message that was waited for has come.
     pub(crate) answered: bool,
-    /// Its session was opened anew for it.
-    pub(crate) reopened: bool,
 }
 
 /// Why a conversation ended before its time.
@@ -266,7 +264,7 @@ async fn converse_child(
             Some(Some(ChildMessage::Initialized { session, bytes })) => {
                 let answered = taker.take(&bytes);
                 let session = Some(session.0.to_be_bytes().to_vec());
-                return Ok(Conversed { status: 200, session, answered, reopened: false });
+                return Ok(Conversed { status: 200, session, answered });
             }
             Some(Some(ChildMessage::Accepted)) if listens => {}
             Some(Some(ChildMessage::Accepted)) => return done(202, false),

@@ -62,9 +62,9 @@ pub(crate) enum Failure {
     /// The upstream has as many calls in flight as it may have.
     #[error("the upstream has too many calls in flight")]
     Full,
-    /// The upstream does not open a session.
-    #[error("the upstream does not open a session")]
-    Refused,
+    /// The upstream does not open a session, or forgets it at once.
+    #[error("the upstream has no session for the client")]
+    NoSession,
     /// The client went away while waiting.
     #[error("the client went away")]
     ClientGone,
@@ -73,7 +73,7 @@ pub(crate) enum Failure {
 impl Failure {
     /// Whether the request certainly never reached the upstream.
     pub(crate) fn nothing_sent(self) -> bool {
-        matches!(self, Self::Unresolved | Self::Credential | Self::Connect | Self::Full | Self::Refused)
+        matches!(self, Self::Unresolved | Self::Credential | Self::Connect | Self::Full | Self::NoSession)
     }
 }
 

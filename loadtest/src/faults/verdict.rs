@@ -142,7 +142,7 @@ const TEXTS: &[(&str, Verdict, &[u16])] = &[
     ("the server is restarting; the call was not made", Verdict::Unreached, &[503]),
     ("the server went away before the call was sent; the call was not made", Verdict::Unreached, &[503]),
     ("the server did not answer the handshake; the call was not made", Verdict::Unreached, &[503]),
-    ("the upstream does not open a session; the call was not made", Verdict::Unreached, &[]),
+    ("the upstream has no session for the client; the call was not made", Verdict::Unreached, &[]),
     ("the upstream closed the connection before it answered; the call was not made", Verdict::Unreached, &[]),
     ("the upstream did not answer in time; the call was not made", Verdict::Unreached, &[]),
     ("the upstream has too many calls in flight; the call was not made", Verdict::Busy, &[503]),

@@ -158,7 +158,7 @@ impl Connection {
             }
             Failure::Timeout => (504, -32001, Outcome::Timeout),
             Failure::Full | Failure::Credential => (503, -32001, Outcome::UpstreamError),
-            Failure::Unresolved | Failure::Connect | Failure::Refused => (502, -32001, Outcome::UpstreamError),
+            Failure::Unresolved | Failure::Connect | Failure::NoSession => (502, -32001, Outcome::UpstreamError),
             Failure::Broken | Failure::Bad(_) | Failure::Unclear => (502, -32001, Outcome::UpstreamError),
         };
         let text = match failure {

@@ -13,7 +13,7 @@ use super::calls::CallKey;
 use crate::door::fan::{self, FanAnswer};
 use crate::door::pump::{self, Merging, Piece};
 use crate::door::shown;
-use crate::door::spread::{Reopened, Spread, SpreadInner};
+use crate::door::spread::{MAX_REOPENINGS, Reopened, Spread, SpreadInner};
 use crate::guard::Principal;
 use crate::rpc::cut::Unclear;
 use crate::rpc::reply::{self, EchoId};
@@ -39,29 +39,41 @@ pub(super) fn carry(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoi
 
 /// Carries a request of a session with several upstreams to one of them. `part` is the session's part there, which the message was composed
 /// for; a server that does not know it has done nothing, so the request is sent again once the server has opened it anew.
-pub(super) fn carry_within(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing, part: Option<Vec<u8>>) {
+pub(super) fn carry_within(
+    peer: Rc<Peer>,
+    key: CallKey,
+    index: usize,
+    mut outgoing: Outgoing,
+    mut part: Option<Vec<u8>>,
+) {
     monoio::spawn(async move {
-        if part.is_some() {
-            let (conversed, passing) = send(&peer, key, index, outgoing.clone()).await;
-            let is_lost = matches!(&conversed, Ok(conversed) if conversed.status == 404 && !conversed.answered);
-            if !is_lost {
-                return peer.conclude(key, conversed, passing);
+        let mut left = MAX_REOPENINGS;
+        loop {
+            if part.is_some() {
+                let (conversed, passing) = send(&peer, key, index, outgoing.clone()).await;
+                let is_lost = matches!(&conversed, Ok(conversed) if conversed.status == 404 && !conversed.answered);
+                if !is_lost {
+                    return peer.conclude(key, conversed, passing);
+                }
             }
-        }
-        let reopened = crate::worker::race(peer.reopen_at(index, part.as_deref()), peer.cancelled(key)).await;
-        match reopened {
-            Some(Reopened::Part(new)) => {
-                let again = outgoing.within(part.as_deref(), &new);
-                let (conversed, passing) = send(&peer, key, index, again).await;
-                peer.conclude(key, conversed.map(|conversed| Conversed { reopened: true, ..conversed }), passing);
+            let Some(once_less) = left.checked_sub(1) else {
+                return peer.fail(key, &not_made(&Failure::NoSession), Outcome::UpstreamError);
+            };
+            left = once_less;
+            let reopened = crate::worker::race(peer.reopen_at(index, part.as_deref()), peer.cancelled(key)).await;
+            match reopened {
+                Some(Reopened::Part(new)) => {
+                    outgoing = outgoing.within(part.as_deref(), &new);
+                    part = Some(new);
+                }
+                Some(Reopened::Failed(failure)) => {
+                    let outcome = if failure == Failure::Timeout { Outcome::Timeout } else { Outcome::UpstreamError };
+                    // Whatever became of the handshake, nothing was asked of the session.
+                    return peer.fail(key, &not_made(&failure), outcome);
+                }
+                Some(Reopened::Unknown) => return peer.lose_session(key),
+                None => return peer.finish(key, Outcome::Cancelled, peer.worker.now_ns()),
             }
-            Some(Reopened::Failed(failure)) => {
-                let outcome = if failure == Failure::Timeout { Outcome::Timeout } else { Outcome::UpstreamError };
-                // Whatever became of the handshake, nothing was asked of the session.
-                peer.fail(key, &not_made(&failure), outcome);
-            }
-            Some(Reopened::Unknown) => peer.lose_session(key),
-            None => peer.finish(key, Outcome::Cancelled, peer.worker.now_ns()),
         }
     });
 }
@@ -270,7 +282,7 @@ impl Peer {
         let was_lost = era != Era::Modern && self.session.borrow().is_lost();
         let is_session = was_lost || self.session.borrow().is_open();
         // What is no request is not worth a handshake; the next request is.
-        let goes_on = conversed.reopened || kind != Kind::Request && self.session.borrow().can_reopen();
+        let goes_on = kind != Kind::Request && self.session.borrow().can_reopen();
         if conversed.status == 404 && !conversed.answered && is_session && !goes_on {
             return self.lose_session(key);
         }

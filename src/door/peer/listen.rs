@@ -110,7 +110,7 @@ async fn pass_on(peer: &Rc<Peer>, index: usize) {
             Ok(conversed) if conversed.status == 404 && !std::mem::replace(&mut reopened, true) => {
                 match peer.reopen_at(index, part.as_deref()).await {
                     Reopened::Part(_) => continue,
-                    Reopened::Failed(Failure::Refused) | Reopened::Unknown => return,
+                    Reopened::Failed(Failure::NoSession) | Reopened::Unknown => return,
                     Reopened::Failed(_) => reopened = false,
                 }
             }

@@ -74,7 +74,7 @@ impl Peer {
             parsed.is_ok_and(|envelope| envelope.kind == Kind::Response && agreed(&envelope, &asked.response).is_some())
         };
         if !is_result {
-            return Err(Failure::Refused);
+            return Err(Failure::NoSession);
         }
         let part = asked.session.unwrap_or_default();
         let (version, is_confirmed) = {
