@@ -42,6 +42,8 @@ pub(crate) struct Seen {
     /// The longest that the harness itself did not get to run, and may, milliseconds: who is late then is not the gateway.
     pub(crate) pause_ms: u128,
     pub(crate) pause_limit_ms: u128,
+    /// Answers that were late while harness or gateway waited for a core.
+    pub(crate) starved: u64,
     pub(crate) was_alive: bool,
     pub(crate) exit: Option<i32>,
     /// Errors of the gateway's log, and the texts that are expected.
@@ -185,8 +187,13 @@ fn log(seen: &Seen) -> Check {
 }
 
 fn pauses(seen: &Seen) -> Check {
-    let found = format!("the longest pause was {} ms of {}", seen.pause_ms, seen.pause_limit_ms);
-    check(seen, "the harness has kept up", seen.pause_ms <= seen.pause_limit_ms, found)
+    let found = format!(
+        "the longest pause was {} ms of {}; {} answers late for want of a core",
+        seen.pause_ms, seen.pause_limit_ms, seen.starved
+    );
+    // One in a thousand is borne with: more of them, and nothing is shown by this run.
+    let holds = seen.pause_ms <= seen.pause_limit_ms && seen.starved * 1000 <= seen.calls;
+    check(seen, "the harness has kept up", holds, found)
 }
 
 #[cfg(test)]
@@ -228,7 +235,7 @@ mod tests {
     fn each_violation_fails_its_check_and_no_other() {
         let violation = |check| vec![Violation { check, what: "x".to_owned() }];
         type Harm = fn(&mut Seen);
-        let harms: [(&str, Harm); 25] = [
+        let harms: [(&str, Harm); 26] = [
             ("every call has ended", |seen| seen.open_calls = 1),
             ("no leak", |seen| seen.resident.1 = 106_001),
             ("no leak", |seen| seen.resident = (0, 0)),
@@ -253,6 +260,7 @@ mod tests {
             ("alive, and drains on SIGTERM", |seen| seen.exit = None),
             ("no error in its log", |seen| seen.complaints.push("panicked".to_owned())),
             ("the harness has kept up", |seen| seen.pause_ms = 1),
+            ("the harness has kept up", |seen| seen.starved = 1),
             ("nothing else", |seen| seen.more_violations = 1),
         ];
         for (name, harm) in harms {

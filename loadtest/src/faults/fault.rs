@@ -175,7 +175,7 @@ mod tests {
     fn every_fault_has_one_row_and_every_way_something_that_is_allowed() {
         for fault in Fault::all() {
             assert_eq!(TABLE.iter().filter(|(of, _)| of == fault).count(), 1, "{fault:?}");
-            assert_eq!(Fault::parse(fault.name()), Some(*fault));
+            assert_eq!(Fault::parse(&fault.name()), Some(*fault));
             for way in Way::ALL {
                 assert_ne!(allowed(*fault, way), Allowed::NOTHING, "{fault:?} {way:?}");
                 for never in [Verdict::Wrong, Verdict::Lost, Verdict::Unrecorded] {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::call::Call;
 use super::fault::{self, Fault, Way};
+use super::pauses::{PAUSE, Pauses};
 use super::verdict::{Allowed, Verdict};
 
 /// How long after its end a disturbance may still be noticed: twice the gateway's time for a call.
@@ -84,6 +85,9 @@ pub(crate) struct Ledger {
     pub(crate) may_refuse_unrecorded: Cell<bool>,
     /// When sampled calls were answered, for whoever watches the trail.
     pub(crate) answered_at: RefCell<HashMap<u64, Instant>>,
+    /// When harness or gateway got no core, and how many answers were late for that reason alone.
+    pub(crate) pauses: RefCell<Pauses>,
+    pub(crate) starved: Cell<u64>,
     /// Whether times of answers are wanted.
     pub(crate) is_watched: Cell<bool>,
 }
@@ -169,12 +173,17 @@ impl Ledger {
         if may(fault::collateral(*way)) && self.was_disturbed(*upstream, *began, aftermath) {
             return;
         }
+        let away = self.pauses.borrow().since(*began);
+        if verdict == Verdict::Late && away > PAUSE {
+            return self.starved.set(self.starved.get() + 1);
+        }
         let check = if verdict == Verdict::Lost { "every call has ended" } else { "no wrong answer" };
-        let (fault, way, took) = (call.fault.name(), way.name(), began.elapsed().as_millis());
+        let (fault, way) = (call.fault.name(), way.name());
+        let (took, away) = (began.elapsed().as_millis(), away.as_millis());
         self.violated(
             check,
             format!(
-                "call {} ({fault}, {way}, upstream {upstream}, {took} ms): {verdict:?} {}",
+                "call {} ({fault}, {way}, upstream {upstream}, {took} ms, {away} of them without a core): {verdict:?} {}",
                 call.number,
                 show(shown)
             ),
@@ -349,6 +358,23 @@ mod tests {
         assert_eq!(broken(&ledger), ["no wrong answer"]);
         ledger.end(begun(&ledger, Fault::None), Verdict::Cut, b"");
         assert_eq!(broken(&ledger).len(), 2, "a cut is no consequence");
+    }
+
+    #[test]
+    fn a_late_answer_is_the_gateways_fault_unless_there_was_no_core() {
+        let ledger = Ledger::default();
+        ledger.end(begun(&ledger, Fault::None), Verdict::Late, b"");
+        assert_eq!((broken(&ledger), ledger.starved.get()), (vec!["no wrong answer"], 0));
+        for (lost, starved) in [(PAUSE, 0), (PAUSE * 2, 1)] {
+            let ledger = Ledger::default();
+            let number = begun(&ledger, Fault::None);
+            ledger.pauses.borrow_mut().note(Instant::now(), lost);
+            ledger.end(number, Verdict::Late, b"");
+            assert_eq!((broken(&ledger).len() as u64, ledger.starved.get()), (1 - starved, starved), "{lost:?}");
+            // Anything else is wrong on any machine.
+            ledger.end(begun(&ledger, Fault::None), Verdict::Broken, b"");
+            assert_eq!(broken(&ledger).len() as u64, 2 - starved);
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod frames;
 pub(crate) mod gateway;
 mod ledger;
 pub(crate) mod output;
+mod pauses;
 pub(crate) mod rng;
 pub(crate) mod run;
 mod scenarios;

@@ -11,7 +11,8 @@ use tokio::task::{JoinHandle, JoinSet, spawn_local};
 use super::checks::{self, Check, Seen};
 use super::client::{self, Caller};
 use super::fault::{Door, Fault, Way};
-use super::gateway::{CALL_TIMEOUT_MS, MAX_ADDRESS_CONNECTIONS, Setup};
+use super::gateway::{MAX_ADDRESS_CONNECTIONS, Setup};
+use super::pauses::{PAUSE, Waiting};
 use super::rng::Rng;
 use super::stage::{Active, Layout, PATIENCE, Stage};
 use super::trail::{self, Follower};
@@ -20,8 +21,8 @@ use super::verdict::Verdict;
 /// How long everyone is silent before memory is looked at: workers give memory back every two seconds.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// The longest that this program may not get to run: an upstream that answers later is too late for the gateway.
-const PAUSE: Duration = Duration::from_millis(CALL_TIMEOUT_MS / 2);
+/// How often the trail, and the time that was lost, are looked at.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// How long what was left behind may take to go.
 const AFTERWARDS: Duration = Duration::from_secs(20);
@@ -127,6 +128,7 @@ pub(crate) async fn make(
         late_lines: follower.late + stage.ledger.answered_at.borrow().len() as u64,
         pause_ms: follower.longest_pause.as_millis(),
         pause_limit_ms: PAUSE.as_millis(),
+        starved: stage.ledger.starved.get(),
         longest_lag_ms: follower.longest.as_millis(),
         lag_limit_ms: plan.lag_limit.as_millis(),
         ..Seen::default()
@@ -180,10 +182,14 @@ fn follow(stage: &Rc<Stage>, audit: &Path, limit: Duration) -> Following {
     let (stopped, stage, audit) = (stop.clone(), stage.clone(), audit.to_owned());
     let task = spawn_local(async move {
         let mut follower = Follower::new(&audit, limit);
+        let mut gateway = Waiting::new(stage.gateway.pid());
         while !stopped.get() {
             let before = Instant::now();
-            tokio::time::sleep(Duration::from_millis(10)).await;
-            follower.longest_pause = follower.longest_pause.max(before.elapsed());
+            tokio::time::sleep(LOOK).await;
+            let elapsed = before.elapsed();
+            follower.longest_pause = follower.longest_pause.max(elapsed);
+            let lost = elapsed.saturating_sub(LOOK * 2).max(gateway.more());
+            stage.ledger.pauses.borrow_mut().note(Instant::now(), lost);
             follower.look(&stage.ledger)?;
         }
         Ok(follower)
