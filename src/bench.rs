@@ -120,6 +120,7 @@ impl Plane {
             health: HealthFacts { version: "", auth_enabled: true, started_at_ms: 0 },
             metrics: vec![Arc::new(WorkerMetrics::new(upstreams))],
             tools: Arc::new(ToolNames::new(upstreams)),
+            call_records: None,
             events: (0..2).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect(),
             lifecycle,
         };
@@ -259,7 +260,9 @@ impl Plane {
             method: Method::ToolsCall,
             name: read.name.as_bytes(),
             outcome: Outcome::Ok,
+            now_ns: 0,
             duration_ns: 80_000,
+            traced: None,
         });
         let Some(reservation) = decided.reservation else { return };
         let raw = received.get(read.body.clone()).unwrap_or_default();

@@ -21,6 +21,7 @@ use crate::guard::proxies::TrustedProxies;
 use crate::guard::{Authenticator, Issued, Permissions};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
+use crate::state::call_records::CallRecords;
 use crate::state::connections::ConnectionTable;
 use crate::state::credentials::Credentials;
 use crate::state::events::EventQueue;
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) children: Option<ChildrenHandle>,
     pub(crate) health: HealthFacts,
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
+    /// Calls on their way to a tracing backend; `None`: OTLP is off.
+    pub(crate) call_records: Option<Arc<CallRecords>>,
     /// The tools that calls are counted by.
     pub(crate) tools: Arc<ToolNames>,
     /// One a worker, and the last for all other threads.

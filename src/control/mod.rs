@@ -12,6 +12,7 @@ mod health;
 pub(crate) mod http;
 pub mod keys;
 pub mod oauth;
+pub mod otlp;
 pub mod probes;
 mod signals;
 pub mod tokens;
@@ -31,6 +32,7 @@ use self::audit::AuditSignals;
 use self::health::HealthSource;
 use self::oauth::jwks::{JwksConfig, Keeper};
 use self::oauth::{OAuth, SessionsConfig, Told};
+use self::otlp::OtlpConfig;
 use self::probes::Target;
 use self::tokens::Tokens;
 use crate::gateway::desk::Visits;
@@ -63,6 +65,8 @@ pub struct ControlConfig {
     pub targets: Vec<Target>,
     /// Where alerts go; `None`: nowhere but into the audit trail and the admin API.
     pub webhook: Option<Webhook>,
+    /// Where traces and metrics go; `None`: nowhere.
+    pub otlp: Option<OtlpConfig>,
     /// `DRAIN_TIMEOUT`: how long calls in flight may take after the first SIGTERM or SIGINT.
     pub drain_timeout: Duration,
     /// Sessions of agents, where `JWT_SECRET` is set.
@@ -159,7 +163,7 @@ async fn run(
     shared: ControlShared,
     started: &std::sync::mpsc::SyncSender<io::Result<()>>,
 ) -> Ended {
-    let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, .. } = config;
+    let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, otlp, .. } = config;
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox, .. } = shared;
     let ControlShared { store, store_pulse, tokens, vault, .. } = shared;
@@ -172,6 +176,8 @@ async fn run(
             return Ended::Stopped;
         }
     };
+    let sender = otlp.as_ref().zip(metrics.call_records.clone());
+    let sender = sender.map(|(otlp, records)| otlp::start(otlp, records, &metrics)).transpose();
     let source = HealthSource { facts: Arc::new(facts), lifecycle: Arc::clone(&lifecycle), clock };
     let admin = Admin {
         config: Arc::new(admin),
@@ -186,9 +192,10 @@ async fn run(
     };
     let set_up = listen(health_listener, health::router(source))
         .and_then(|()| listen(admin_listener, admin::router(admin)))
-        .and_then(|()| signals::Signals::listen());
-    let signals = match set_up {
-        Ok(signals) => signals,
+        .and_then(|()| sender.map_err(io::Error::other))
+        .and_then(|sender| Ok((sender, signals::Signals::listen()?)));
+    let (sender, signals) = match set_up {
+        Ok(set_up) => set_up,
         Err(error) => {
             let _ = started.send(Err(error));
             return Ended::Stopped;
@@ -198,6 +205,9 @@ async fn run(
         tokio::spawn(probes::watch(target));
     }
     tokio::spawn(watch_audit(audit.clone(), Arc::clone(&lifecycle), alerts.clone()));
+    if let Some(sender) = sender {
+        tokio::spawn(sender);
+    }
     // Without a webhook the outbox is gone, and nothing is put into it.
     match webhook {
         Some(webhook) => drop(tokio::spawn(webhook.run(outbox))),

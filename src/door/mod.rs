@@ -17,6 +17,7 @@ mod shown;
 mod spread;
 pub(crate) mod sse;
 mod tcp;
+pub(crate) mod traced;
 mod ws;
 
 use std::io;

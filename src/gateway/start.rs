@@ -15,6 +15,7 @@ use crate::control::anomaly::facts::Mailbox;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use crate::control::oauth::jwks::JwksConfig;
 use crate::control::oauth::{OAuthConfig, SessionsConfig};
+use crate::control::otlp::OtlpConfig;
 use crate::control::tokens::Tokens;
 use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, probes, tokens};
 use crate::door::session::Sealer;
@@ -24,6 +25,7 @@ use crate::gateway::{Shared, Snapshot};
 use crate::observe::metrics::{AlertMetrics, BrokerCounts, BrokerSource, MetricSources, ServerCounts, WorkerMetrics};
 use crate::settings::Settings;
 use crate::settings::policy::{EnvValue, SocketTarget, SocketTransport, StdioTarget, Upstream, UpstreamTarget};
+use crate::state::call_records::CallRecords;
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
@@ -147,6 +149,8 @@ impl Gateway {
         let events: Vec<Arc<EventQueue>> = (0..=count).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect();
         let metrics: Vec<Arc<WorkerMetrics>> =
             (0..count).map(|_| Arc::new(WorkerMetrics::new(lifecycle.upstreams().len()))).collect();
+        let call_records =
+            settings.otlp.endpoint.as_ref().map(|_| Arc::new(CallRecords::new(settings.otlp.trace_ratio)));
         let tools = Arc::new(ToolNames::new(lifecycle.upstreams().len()));
         let facts = HealthFacts {
             version: env!("CARGO_PKG_VERSION"),
@@ -192,6 +196,7 @@ impl Gateway {
             health: facts.clone(),
             metrics: metrics.clone(),
             tools: tools.clone(),
+            call_records: call_records.clone(),
             events: events.clone(),
             lifecycle: lifecycle.clone(),
         });
@@ -215,6 +220,7 @@ impl Gateway {
                 facts: facts.clone(),
                 targets: probe_targets(&settings, &lifecycle),
                 webhook,
+                otlp: otlp(&settings),
                 drain_timeout: doors.drain_timeout,
                 clock: crate::worker::epoch_ms,
                 // Workers look at the phase once a tick.
@@ -228,6 +234,8 @@ impl Gateway {
                     audit: audit_metrics,
                     alerts: alert_metrics,
                     tools,
+                    call_records,
+                    otlp: Arc::default(),
                     broker: children.as_ref().map(|(handle, _)| broker_source(handle, &settings)),
                     started_at_ms: facts.started_at_ms,
                     lifecycle: lifecycle.clone(),
@@ -477,6 +485,16 @@ fn probe_targets(settings: &Settings, lifecycle: &Lifecycle) -> Vec<probes::Targ
             Some(probes::Target { upstream: state.clone(), host: host.clone(), port })
         })
         .collect()
+}
+
+/// Where traces and metrics go, if anywhere.
+fn otlp(settings: &Settings) -> Option<OtlpConfig> {
+    Some(OtlpConfig {
+        endpoint: settings.otlp.endpoint.clone()?,
+        headers: settings.otlp.headers.clone(),
+        service_name: settings.otlp.service_name.clone(),
+        metric_interval: settings.otlp.metric_interval,
+    })
 }
 
 /// What `/metrics` asks the broker's thread.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::calls::CallCounters;
 use super::histogram::Histogram;
+use crate::state::call_records::CallRecords;
 use crate::state::events::{EventQueue, Outcome};
 use crate::state::lifecycle::{Door, Lifecycle};
 use crate::state::tools::{Row, ToolNames};
@@ -374,6 +375,15 @@ impl std::fmt::Debug for BrokerSource {
     }
 }
 
+/// What is counted of OTLP; shared with what sends it.
+#[derive(Debug, Default)]
+pub struct OtlpMetrics {
+    /// Spans that the collector has taken.
+    pub exported: SharedCounter,
+    /// Requests with spans that it did not take.
+    pub failures: SharedCounter,
+}
+
 /// Everything `/metrics` tells. Built once, when all workers are known.
 #[derive(Debug, Clone)]
 pub struct MetricSources {
@@ -391,6 +401,10 @@ pub struct MetricSources {
     pub alerts: Arc<AlertMetrics>,
     /// The process's state.
     pub lifecycle: Arc<Lifecycle>,
+    /// Calls on their way to a tracing backend; `None`: OTLP is off.
+    pub call_records: Option<Arc<CallRecords>>,
+    /// What is counted of OTLP.
+    pub otlp: Arc<OtlpMetrics>,
     /// When the process started, milliseconds since the Unix epoch.
     pub started_at_ms: u64,
     /// This program's version.

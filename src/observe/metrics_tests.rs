@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::state::call_limit::CallLimit;
-use crate::state::events::{Bell, Event, EventKind};
+use crate::state::call_records::{CallRecord, CallRecords};
+use crate::state::events::{Bell, Event, EventKind, clip};
 use crate::state::lifecycle::{Phase, UpstreamState};
 
 /// Two workers, an upstream over HTTP and one that a broker serves.
@@ -15,6 +16,8 @@ fn sources() -> MetricSources {
     MetricSources {
         workers: (0..2).map(|_| Arc::new(WorkerMetrics::new(2))).collect(),
         tools: Arc::new(ToolNames::new(2)),
+        call_records: Some(Arc::new(CallRecords::new(1.0))),
+        otlp: Arc::default(),
         broker: Some(BrokerSource(Arc::new(|| BrokerCounts {
             queued: 1,
             in_flight: 2,
@@ -77,6 +80,20 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
     {
         counter.inc();
     }
+    sources.otlp.exported.inc();
+    sources.otlp.failures.inc();
+    let records = sources.call_records.as_ref().unwrap();
+    records.drop_more(1);
+    records.push(CallRecord {
+        parent: None,
+        door: Door::Http,
+        upstream: None,
+        method: "ping",
+        tool: clip(""),
+        outcome: Outcome::Ok,
+        ended_at_ms: 0,
+        duration_ns: 0,
+    });
     alerts.set_waiting(6);
     alerts.set_cases(7);
     let queue = &sources.queues[0];

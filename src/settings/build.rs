@@ -71,6 +71,13 @@ impl Reader {
             sanitize: self.get(&SANITIZE_MODE)?,
             log: Log { level: self.get(&MCP_LOG_LEVEL)?, format: self.get(&MCP_LOG_FORMAT)? },
             metrics: Metrics { enabled: self.get(&METRICS_ENABLED)?, path: self.get(&METRICS_PATH)? },
+            otlp: Otlp {
+                endpoint: self.get(&OTEL_EXPORTER_OTLP_ENDPOINT)?,
+                headers: self.get(&OTEL_EXPORTER_OTLP_HEADERS)?,
+                service_name: self.get(&OTEL_SERVICE_NAME)?,
+                trace_ratio: self.get(&OTEL_TRACES_SAMPLER_ARG)?,
+                metric_interval: self.get(&OTEL_METRIC_EXPORT_INTERVAL)?,
+            },
             policy,
         })
     }

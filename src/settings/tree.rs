@@ -43,6 +43,8 @@ pub struct Settings {
     pub log: Log,
     /// Metrics.
     pub metrics: Metrics,
+    /// OpenTelemetry.
+    pub otlp: Otlp,
     /// What the policy file says.
     pub policy: Policy,
 }
@@ -395,6 +397,21 @@ pub enum LogLevel {
     Debug,
     /// Everything.
     Trace,
+}
+
+/// OpenTelemetry.
+#[derive(Clone, PartialEq)]
+pub struct Otlp {
+    /// Collector, without a trailing slash; `None`: nothing is sent.
+    pub endpoint: Option<String>,
+    /// `name=value`, separated by commas.
+    pub headers: Option<Secret>,
+    /// What the gateway is called there.
+    pub service_name: String,
+    /// Share of calls that become spans, 0 to 1.
+    pub trace_ratio: f64,
+    /// Time between two sendings of metrics.
+    pub metric_interval: Duration,
 }
 
 /// Metrics.

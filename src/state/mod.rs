@@ -7,6 +7,7 @@ pub mod addresses;
 pub mod admission;
 mod bell;
 pub mod call_limit;
+pub mod call_records;
 pub mod connections;
 pub mod credentials;
 pub mod doors;

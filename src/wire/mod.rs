@@ -24,6 +24,7 @@ pub mod http1;
 pub mod lines;
 pub mod proxy_protocol;
 pub mod sse;
+pub mod traceparent;
 pub mod websocket;
 
 pub use crate::span::Span;

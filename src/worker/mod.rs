@@ -23,12 +23,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::door::traced::Traced;
 use crate::gateway::{Shared, Snapshot};
 use crate::guard::{Access, Principal};
 use crate::observe::calls::ToolRows;
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc;
-use crate::state::events::{Event, EventKind, EventQueue, Outcome};
+use crate::state::call_records::CallRecord;
+use crate::state::events::{Event, EventKind, EventQueue, Outcome, clip_bytes};
 use crate::state::lifecycle::{Door, Phase};
 use crate::upstream::Upstreams;
 use crate::wire::http1::request::RequestHead;
@@ -136,7 +138,10 @@ pub(crate) struct EndedCall<'a> {
     /// What it acts on, as the client spells it.
     pub(crate) name: &'a [u8],
     pub(crate) outcome: Outcome,
+    /// By the worker's clock.
+    pub(crate) now_ns: u64,
     pub(crate) duration_ns: u64,
+    pub(crate) traced: Option<Traced>,
 }
 
 /// Memory that is used between two awaits and never across one.
@@ -246,6 +251,19 @@ impl Worker {
             rows.of_method(ended.upstream)
         };
         self.metrics.call(row, ended.door, ended.outcome, ended.duration_ns);
+        if let (Some(traced), Some(records)) = (ended.traced, &self.shared.call_records) {
+            let tool = if ended.method == rpc::Method::ToolsCall { ended.name } else { b"" };
+            records.push(CallRecord {
+                parent: traced.parent,
+                door: ended.door,
+                upstream: ended.upstream.and_then(|index| u16::try_from(index).ok()),
+                method: ended.method.as_str(),
+                tool: clip_bytes(tool),
+                outcome: ended.outcome,
+                ended_at_ms: self.epoch_ms_at(ended.now_ns),
+                duration_ns: ended.duration_ns,
+            });
+        }
     }
 
     /// A message is about to be looked at; one in [`MEASURED`] is measured.
@@ -253,6 +271,11 @@ impl Worker {
         let (count, _) = self.decided.get();
         let began = count.is_multiple_of(MEASURED).then(|| self.now_ns());
         self.decided.set((count.wrapping_add(1), began));
+    }
+
+    /// How many messages were decided about.
+    pub(crate) fn messages_decided(&self) -> u32 {
+        self.decided.get().0
     }
 
     /// It was decided that the message goes on. When that was, if it is measured.

@@ -168,7 +168,9 @@ impl Connection {
                 method: call.method,
                 name: self.name(call).as_bytes(),
                 outcome,
+                now_ns,
                 duration_ns,
+                traced: call.traced,
             });
             self.entry.sent(1, 0);
         }

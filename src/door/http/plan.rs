@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::{Connection, Request};
 use crate::door::decide::{self, Asking, Decision, Refused};
 use crate::door::spread::Spread;
+use crate::door::traced::Traced;
 use crate::guard::Principal;
 use crate::rpc::era::{self, Header, Mirrored};
 use crate::rpc::list::ListKind;
@@ -32,6 +33,8 @@ pub(super) struct Call {
     pub(super) started_ns: u64,
     /// The upstream that it goes to, if it is one.
     pub(super) upstream: Option<usize>,
+    /// Whether it becomes a span.
+    pub(super) traced: Option<Traced>,
     /// When the guards were done with it, of a call that is measured.
     pub(super) decided_ns: Option<u64>,
     pub(super) keep_alive: bool,
@@ -65,6 +68,7 @@ impl Call {
             name: 0..0,
             started_ns: request.started_ns,
             upstream: None,
+            traced: None,
             decided_ns: None,
             keep_alive: request.keep_alive,
             chunked: request.version == Version::Http11,
@@ -141,6 +145,7 @@ impl Connection {
         };
         let mut call =
             Call { kind: envelope.kind, method: envelope.method, id, name, ..Call::without_message(era, request) };
+        call.traced = self.worker.trace(Some((&scratch.request, received.head_bytes)), &envelope, raw);
         match self.guard_and_route(request, received, &envelope, scratch, &mut call) {
             Ok(Passed::Forward(index, outgoing)) => {
                 call.upstream = Some(index);

@@ -113,7 +113,9 @@ impl Peer {
                 method: refusing.envelope.method,
                 name: refusing.name.as_bytes(),
                 outcome: Outcome::Refused,
+                now_ns: 0,
                 duration_ns: 0,
+                traced: None,
             });
         }
         let style = self.worker.snapshot().settings.doors.denial_style;
@@ -175,7 +177,9 @@ impl Peer {
             method: call.method,
             name: call.name(),
             outcome,
+            now_ns,
             duration_ns,
+            traced: call.traced,
         });
         let Some(reservation) = call.reservation.take() else { return };
         let at_ms = self.worker.epoch_ms_at(now_ns);

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::door::traced::Traced;
 use crate::rpc::{Era, Kind, Method};
 use crate::state::events::Reservation;
 use crate::upstream::link::Link;
@@ -38,6 +39,8 @@ pub(super) struct Call {
     pub(super) method: Method,
     /// The upstream that it goes to, if it is one.
     pub(super) upstream: Option<usize>,
+    /// Whether it becomes a span.
+    pub(super) traced: Option<Traced>,
     pub(super) started_ns: u64,
     /// Room in the audit queue for the line that a forwarded tool call leaves.
     pub(super) reservation: Option<Reservation>,
@@ -74,6 +77,7 @@ pub(super) struct Begun<'a> {
     pub(super) kind: Kind,
     pub(super) method: Method,
     pub(super) upstream: Option<usize>,
+    pub(super) traced: Option<Traced>,
     pub(super) started_ns: u64,
     pub(super) reservation: Option<Reservation>,
     pub(super) id: &'a [u8],
@@ -122,6 +126,7 @@ impl Calls {
                     kind: begun.kind,
                     method: begun.method,
                     upstream: None,
+                    traced: None,
                     started_ns: 0,
                     reservation: None,
                     notes: Vec::new(),
@@ -142,7 +147,7 @@ impl Calls {
         entry.cancelled = false;
         let call = &mut entry.call;
         (call.era, call.kind, call.method) = (begun.era, begun.kind, begun.method);
-        call.upstream = begun.upstream;
+        (call.upstream, call.traced) = (begun.upstream, begun.traced);
         (call.started_ns, call.reservation) = (begun.started_ns, begun.reservation);
         call.notes.clear();
         call.notes.extend_from_slice(begun.id);
@@ -280,6 +285,7 @@ mod tests {
             kind: Kind::Request,
             method: Method::ToolsCall,
             upstream: Some(0),
+            traced: None,
             started_ns: 7,
             reservation: None,
             id,

@@ -246,6 +246,7 @@ impl Peer {
             kind: envelope.kind,
             method: envelope.method,
             upstream,
+            traced: self.worker.trace(None, envelope, message.raw),
             started_ns: now_ns,
             reservation,
             id: envelope.id_bytes(message.raw).filter(|_| envelope.kind == Kind::Request).unwrap_or_default(),

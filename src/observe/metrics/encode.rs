@@ -70,7 +70,8 @@ impl Collector for MetricSources {
         self.encode_upstreams(&mut sink)?;
         self.encode_broker(&mut sink)?;
         self.encode_audit(&mut sink)?;
-        self.encode_alerts(&mut sink)
+        self.encode_alerts(&mut sink)?;
+        self.encode_otlp(&mut sink)
     }
 }
 

@@ -75,6 +75,8 @@ pub enum Kind {
     },
     /// US dollars with at most six decimals.
     Usd,
+    /// A number from 0 to 1.
+    Ratio,
     /// One of some words.
     Word(&'static [&'static str]),
     /// An IP address.
@@ -119,6 +121,7 @@ impl Kind {
                 format!("a whole number from {min} to {max}, or auto")
             }
             Self::Usd => "US dollars from 0 to 1000000000 with at most six decimals".into(),
+            Self::Ratio => "a number from 0 to 1".into(),
             Self::Word(words) => words.join(" or "),
             Self::Address => "an IPv4 or IPv6 address".into(),
             Self::Networks => "IPv4 or IPv6 addresses or CIDRs, separated by commas".into(),

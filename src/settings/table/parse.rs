@@ -245,6 +245,11 @@ pub(super) fn url_path(_: &Kind, text: &str) -> Result<String, String> {
     if text.starts_with('/') && plain { Ok(text.to_owned()) } else { Err("is not a path that starts with /".into()) }
 }
 
+pub(super) fn ratio(_: &Kind, text: &str) -> Result<f64, String> {
+    let ratio = text.trim().parse::<f64>().map_err(|_| "is not a number")?;
+    if (0.0..=1.0).contains(&ratio) { Ok(ratio) } else { Err("is not between 0 and 1".into()) }
+}
+
 pub(super) fn optional_url(_: &Kind, text: &str) -> Result<Option<String>, String> {
     let text = text.trim();
     if text.is_empty() {

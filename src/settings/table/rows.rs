@@ -247,5 +247,15 @@ settings! {
             "true", "Whether metrics are served on the admin listener.";
         METRICS_PATH: String = parse::url_path, Kind::UrlPath, ["/metrics", "/metrics"],
             "/metrics", "Their path.";
+        OTEL_EXPORTER_OTLP_ENDPOINT: Option<String> = parse::optional_url, Kind::Url, ["", ""],
+            "http://127.0.0.1:4318", "OpenTelemetry collector that gets traces and metrics by OTLP over HTTP; /v1/traces and /v1/metrics are put behind it. None: nothing is sent.";
+        OTEL_EXPORTER_OTLP_HEADERS: Option<Secret> = parse_secret::secret, Kind::Secret, ["", ""],
+            "x-api-key=b1946ac92492d2347c6235b4d2611184", "Header fields for it, name=value, separated by commas.";
+        OTEL_SERVICE_NAME: String = parse::name, Kind::Name, ["ringwall", "ringwall"],
+            "ringwall-eu", "What the gateway is called there.";
+        OTEL_TRACES_SAMPLER_ARG: f64 = parse::ratio, Kind::Ratio, ["1", "1"],
+            "0.05", "Share of calls that become spans. A caller's traceparent that does not record is followed.";
+        OTEL_METRIC_EXPORT_INTERVAL: Duration = parse::millis, Kind::Whole { min: 1000, max: 86_400_000, unit: "ms" }, ["60000", "60000"],
+            "60000", "Time between two sendings of metrics, milliseconds.";
     }
 }

@@ -41,4 +41,14 @@ impl MetricSources {
         let help = "Facts about agents and addresses for which the anomaly detector had no place";
         sink.counter("anomaly_overflows", help, alerts.overflowed.get())
     }
+
+    pub(super) fn encode_otlp(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
+        let records = self.call_records.as_deref();
+        sink.counter("otlp_spans_exported", "Spans that the collector has taken", self.otlp.exported.get())?;
+        let dropped = records.map_or(0, |records| records.dropped());
+        sink.counter("otlp_spans_dropped", "Spans that found no place, or were not taken", dropped)?;
+        sink.counter("otlp_export_failures", "Requests with spans that were not taken", self.otlp.failures.get())?;
+        let waiting = records.map_or(0, |records| records.len() as u64);
+        sink.gauge("otlp_queue_length", "Spans that wait to be sent", waiting)
+    }
 }
