@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 
 const SECRET: &str = "b1946ac92492d2347c6235b4d2611184b1946ac92492d234";
 const ALPHA: &str = "agent-token-of-alpha-0123456789abcdef0123";
+const OPERATOR: &str = "orchestrator-token-of-32-characters";
 const BETA: &str = "agent-token-of-beta-0123456789abcdef01234";
 
 /// A port of our own choosing would not be free; so that URLs are the same after a restart, they are made from this name.
@@ -451,6 +452,36 @@ fn another_secret_and_an_agent_that_is_gone_end_sessions() {
     let gateway = gateway.again(SETTINGS).ready();
     is_refused(&call_with(&gateway, &pair.access));
     error(&refresh(&gateway, &pair.refresh), 400, "invalid_grant");
+}
+
+/// A request to the admin API.
+fn admin(gateway: &Gateway, method: &str, path: &str, body: &str) -> Response {
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n");
+    let length = format!("{JSON}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    Client::connect(gateway.admin).ask(format!("{head}{length}{body}").as_bytes())
+}
+
+#[test]
+fn a_session_ends_with_the_token_it_was_opened_with() {
+    let upstream = upstream();
+    let gateway = start(&[("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)], &upstream);
+    let issued = admin(&gateway, "POST", "/admin/tokens", r#"{"agent":"gamma"}"#);
+    assert_eq!(issued.status, 201, "{issued:?}");
+    let issued = issued.json();
+    let (secret, id) = (issued["secret"].as_str().unwrap(), issued["token"]["id"].as_str().unwrap());
+    let body = format!("grant_type=client_credentials&client_id=gamma&client_secret={secret}");
+    let pair = Pair::of(&token(&gateway, &body));
+    assert_eq!(call_with(&gateway, &pair.access).status, 200);
+    assert_eq!(agent_seen(&upstream), "gamma");
+    let mut open = [Peer::websocket_with(&gateway, &pair.access), Peer::tcp_with(&gateway, &pair.access)];
+    let mut bystander = Peer::websocket_with(&gateway, &login(&gateway).access);
+    assert_eq!(admin(&gateway, "DELETE", &format!("/admin/tokens/{id}"), "").status, 200);
+    is_refused(&call_with(&gateway, &pair.access));
+    error(&refresh(&gateway, &pair.refresh), 400, "invalid_grant");
+    error(&token(&gateway, &body), 401, "invalid_client");
+    assert_eq!(open[0].frame(), Frame::Close(1008, "Closed by the gateway".to_owned()));
+    assert_eq!(open[1].try_hear(), None);
+    assert_eq!(bystander.ask(&blackbox::initialize())["id"], 0, "another agent's session lives on");
 }
 
 /// An outside issuer: its keys, and a server that publishes some of them.
