@@ -1,13 +1,50 @@
-//! Promise: what a client was told is in the audit trail, on disk, within 100 ms.
+//! Promises: what a client was told is in the audit trail, on disk, within 100 ms; the trail says nobody's address; what is done to it shows; it goes on over
+//! rotations and kills; while it cannot be written production makes no call, and development counts what is missing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::disallowed_methods, reason = "a test may wait")]
 
 #[path = "support/blackbox/mod.rs"]
 mod blackbox;
 
+use std::fs;
+use std::path::PathBuf;
+use std::process::Output;
 use std::time::{Duration, Instant};
 
-use blackbox::{Gateway, PATIENCE, Upstream, call, post};
+use blackbox::{Gateway, PATIENCE, Upstream, call, post, until};
+use rustix::process::Signal;
+use serde_json::Value;
+
+fn start(settings: &[(&str, &str)]) -> (Upstream, Gateway) {
+    let upstream = Upstream::echo();
+    let gateway = Gateway::start(settings, upstream.address).ready();
+    (upstream, gateway)
+}
+
+/// The files that are being written, in the order of their days.
+fn logs(gateway: &Gateway) -> Vec<PathBuf> {
+    let files = fs::read_dir(gateway.folder().join("ringwall-data/security")).unwrap().map(|file| file.unwrap().path());
+    let mut logs: Vec<_> = files.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect();
+    logs.sort();
+    logs
+}
+
+fn audit(gateway: &Gateway, arguments: &[&str]) -> Output {
+    gateway.command(&[&["audit"], arguments].concat())
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// That the trail is whole, and how many lines it has.
+fn verified(gateway: &Gateway) -> u64 {
+    let output = audit(gateway, &["verify", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let whole: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!(whole["whole"], true);
+    whole["lines"].as_u64().unwrap()
+}
 
 #[test]
 fn an_answered_call_is_in_the_trail_within_100_ms() {
@@ -31,4 +68,231 @@ fn an_answered_call_is_in_the_trail_within_100_ms() {
         }
         assert!(start.elapsed() < PATIENCE, "at best {idle:?} from idleness, {busy:?} in business");
     }
+}
+
+#[test]
+fn lines_are_found_by_what_they_say_and_addresses_by_their_pseudonyms() {
+    let (_upstream, gateway) = start(&[]);
+    for id in [7, 70] {
+        assert_eq!(gateway.post(&call(id)).status, 200);
+        gateway.audited("tool_call", |line| line["requestId"] == *id.to_string());
+    }
+    let refused = "sam@example.com";
+    assert_eq!(gateway.post(&format!(r#"{{"jsonrpc":"2.0","id":"{refused}","id":1}}"#)).status, 400);
+    gateway.audited("invalid_input", |_| true);
+    let text: String = logs(&gateway).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
+    assert!(!text.contains("127.0.0.1") && !text.contains(refused), "{text}");
+
+    let found = |arguments: &[&str]| {
+        let output = audit(&gateway, &[&["search", "--json"], arguments].concat());
+        let lines: Vec<Value> = stdout(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(output.status.success(), !lines.is_empty(), "{output:?}");
+        lines
+    };
+    let calls = found(&["--event", "tool_call", "--ip", "127.0.0.1"]);
+    assert_eq!(calls.iter().map(|line| &line["requestId"]).collect::<Vec<_>>(), ["7", "70"]);
+    assert_eq!(calls[0]["ip"], gateway.pseudonym("127.0.0.1"));
+    assert_eq!(stdout(&audit(&gateway, &["who", "127.0.0.1"])).trim(), gateway.pseudonym("127.0.0.1"));
+    let tool = calls[0]["tool"].as_str().unwrap();
+    assert_eq!(found(&["--tool", tool, "--request", "7", "--since", "1h"]).len(), 1);
+    assert_eq!(found(&["--severity", "medium"])[0]["event"], "invalid_input");
+    assert!(found(&["--ip", "127.0.0.2"]).is_empty());
+    assert!(found(&["--event", "tool_call", "--until", "1h"]).is_empty());
+    assert!(
+        stdout(&audit(&gateway, &["tail", "--event", "tool_call"]))
+            .lines()
+            .all(|line| line.contains("tool_call  ip=ip:"))
+    );
+
+    // The table, and JSON lines that are the trail's own bytes.
+    let table = stdout(&audit(&gateway, &["export", "--format", "csv", "--event", "tool_call"]));
+    assert!(table.starts_with("timestamp,seq,event,") && table.lines().count() == 3, "{table}");
+    let file = gateway.folder().join("lines");
+    let path = file.to_str().unwrap();
+    assert!(audit(&gateway, &["export", "--event", "tool_call", "-o", path]).status.success());
+    let exported = fs::read_to_string(&file).unwrap();
+    assert!(
+        exported.lines().count() == 2 && exported.lines().all(|line| text.contains(&format!("[SECURITY] {line}\n")))
+    );
+    assert_eq!(audit(&gateway, &["export", "-o", path]).status.code(), Some(1), "nothing is overwritten");
+}
+
+#[test]
+fn a_rotated_file_has_a_successor_at_once_and_the_chain_goes_on() {
+    let (_upstream, mut gateway) = start(&[]);
+    assert_eq!(gateway.post(&call(1)).status, 200);
+    gateway.audited("tool_call", |line| line["requestId"] == "1");
+    let log = logs(&gateway).pop().unwrap();
+    let rotated = log.with_extension("log.1");
+    fs::rename(&log, &rotated).unwrap();
+    gateway.signal(Signal::HUP);
+    until("the new file", || fs::read_to_string(&log).is_ok_and(|text| text.ends_with('\n')));
+    assert!(fs::read_to_string(&log).unwrap().contains("\"event\":\"checkpoint\""));
+    assert_eq!(gateway.post(&call(2)).status, 200);
+    gateway.audited("tool_call", |line| line["requestId"] == "2");
+    let lines = |path| fs::read_to_string(path).unwrap().lines().count() as u64;
+    // Beside the running gateway, and when it has ended.
+    assert!(verified(&gateway) >= lines(&rotated) + 2);
+    gateway.signal(Signal::TERM);
+    assert!(gateway.exit().success());
+    assert_eq!(verified(&gateway), lines(&rotated) + lines(&log));
+    assert!(fs::read_to_string(&log).unwrap().lines().last().unwrap().contains("\"rule\":\"stop\""));
+    // Each call is there once.
+    let text = fs::read_to_string(&rotated).unwrap() + &fs::read_to_string(&log).unwrap();
+    assert_eq!(text.matches("\"event\":\"tool_call\"").count(), 2);
+}
+
+#[test]
+fn what_is_done_to_the_trail_shows() {
+    let (_upstream, mut gateway) = start(&[]);
+    for id in 1..6 {
+        assert_eq!(gateway.post(&call(id)).status, 200);
+    }
+    gateway.signal(Signal::TERM);
+    assert!(gateway.exit().success());
+    let log = logs(&gateway).pop().unwrap();
+    let whole = fs::read_to_string(&log).unwrap();
+    let lines: Vec<&str> = whole.lines().collect();
+    assert_eq!(verified(&gateway), lines.len() as u64);
+    let joined = |lines: &[&str]| lines.iter().map(|line| format!("{line}\n")).collect::<String>();
+    let swapped = [&lines[..3], &[lines[4], lines[3]], &lines[5..]].concat();
+    let doubled = [&lines[..4], &lines[2..]].concat();
+    for (text, kind, line) in [
+        (whole.replacen("\"seq\":4,", "\"seq\":4 ,", 1), "changed", 4),
+        (joined(&[&lines[..3], &lines[4..]].concat()), "removed", 4),
+        (joined(&swapped), "swapped", 4),
+        (joined(&doubled), "inserted", 5),
+        (joined(&lines[..lines.len() - 1]), "truncated", lines.len() as u64 - 1),
+        (joined(&[]), "truncated", 0),
+    ] {
+        fs::write(&log, text).unwrap();
+        let output = audit(&gateway, &["verify", "--json"]);
+        assert_eq!(output.status.code(), Some(1), "{kind}: {output:?}");
+        let fault: Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert_eq!((&fault["kind"], &fault["line"]), (&kind.into(), &line.into()), "{fault}");
+        let said = stdout(&audit(&gateway, &["verify"]));
+        assert!(said.contains(&format!("line {line}: {kind}: ")), "{said}");
+    }
+    fs::write(&log, &whole).unwrap();
+    // What cannot be found out is neither.
+    let data = gateway.folder().join("ringwall-data");
+    for name in ["audit.checkpoint", "audit.key"] {
+        fs::rename(data.join(name), data.join("elsewhere")).unwrap();
+        assert_eq!(audit(&gateway, &["verify"]).status.code(), Some(2), "{name}");
+        fs::rename(data.join("elsewhere"), data.join(name)).unwrap();
+    }
+    assert_eq!(verified(&gateway), lines.len() as u64);
+}
+
+#[test]
+fn a_trail_is_whole_after_a_kill_at_any_moment() {
+    for round in 0..4_u64 {
+        let (_upstream, mut gateway) = start(&[]);
+        let mut client = gateway.client();
+        let calls = 10 + 13 * round;
+        for id in 0..calls {
+            assert_eq!(client.ask(&post(&call(id))).status, 200);
+        }
+        // The last ones are on their way to the disk.
+        gateway.signal(Signal::KILL);
+        gateway.exit();
+        let lines = verified(&gateway);
+        let whole = logs(&gateway).iter().map(|path| fs::read(path).unwrap()).collect::<Vec<_>>().concat();
+        assert_eq!(lines, whole.iter().filter(|byte| **byte == b'\n').count() as u64);
+    }
+}
+
+/// Files may not grow: to the gateway a full disk.
+#[test]
+fn production_makes_no_call_that_it_cannot_record() {
+    let (upstream, gateway) = start(&[("RINGWALL_ENV", "production"), ("TLS_TERMINATED_UPSTREAM", "true")]);
+    assert_eq!(gateway.post(&call(1)).status, 200);
+    gateway.audited("tool_call", |line| line["requestId"] == "1");
+    gateway.limit_files(Some(0));
+    until("the refusal", || {
+        let answer = gateway.post(&call(2));
+        if answer.status != 200 {
+            assert_eq!(answer.status, 503);
+            assert!(answer.text().contains("Service unavailable - calls cannot be recorded"), "{}", answer.text());
+        }
+        answer.status == 503
+    });
+    assert_eq!(gateway.metric("ringwall_audit_healthy"), 0.0);
+    let made = upstream.requests().len();
+    assert_eq!(gateway.post(&call(3)).status, 503);
+    assert_eq!(upstream.requests().len(), made, "nothing was made");
+    gateway.limit_files(None);
+    until("calls again", || gateway.post(&call(4)).status == 200);
+    gateway.audited("tool_call", |line| line["requestId"] == "4");
+    // What waited is there too, and nothing was counted as lost.
+    gateway.audited("tool_call", |line| line["requestId"] == "2");
+    assert_eq!(gateway.metric("ringwall_audit_events_refused_total"), 0.0);
+    assert!(gateway.log().contains("the audit log cannot be written"));
+    verified(&gateway);
+}
+
+#[test]
+fn development_goes_on_and_loses_nothing_that_fits_its_memory() {
+    let (_upstream, gateway) = start(&[]);
+    gateway.limit_files(Some(0));
+    let mut id = 0;
+    until("the fault", || {
+        id += 1;
+        assert_eq!(gateway.post(&call(id)).status, 200);
+        gateway.metric("ringwall_audit_healthy") == 0.0
+    });
+    for _ in 0..20 {
+        id += 1;
+        assert_eq!(gateway.post(&call(id)).status, 200, "calls go on");
+    }
+    assert!(gateway.log().contains("the audit log cannot be written"));
+    gateway.limit_files(None);
+    for id in 1..=id {
+        gateway.audited("tool_call", |line| line["requestId"] == *id.to_string());
+    }
+    assert_eq!(gateway.metric("ringwall_audit_events_refused_total"), 0.0);
+    verified(&gateway);
+}
+
+#[test]
+fn tail_follows_over_a_rotation() {
+    use std::io::{BufRead as _, BufReader};
+    let (_upstream, gateway) = start(&[]);
+    let mut tail = std::process::Command::new(env!("CARGO_BIN_EXE_ringwall"))
+        .args(["audit", "tail", "-n", "0", "--follow", "--json", "--event", "tool_call"])
+        .current_dir(gateway.folder())
+        .env_clear()
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(tail.stdout.take().unwrap());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for line in lines.lines().map_while(Result::ok) {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let _ = sender.send(line["requestId"].as_str().unwrap().to_owned());
+        }
+    });
+    // It follows from some moment on.
+    let mut id = 0;
+    let first = loop {
+        id += 1;
+        assert_eq!(gateway.post(&call(id)).status, 200);
+        if let Ok(first) = receiver.recv_timeout(Duration::from_millis(500)) {
+            break first.parse::<usize>().unwrap();
+        }
+        assert!(id < 80, "nothing comes");
+    };
+    let log = logs(&gateway).pop().unwrap();
+    fs::rename(&log, log.with_extension("log.1")).unwrap();
+    gateway.signal(Signal::HUP);
+    until("the new file", || log.exists());
+    assert_eq!(gateway.post(&call(1000)).status, 200);
+    let mut expected: Vec<usize> = (first + 1..=id).collect();
+    expected.push(1000);
+    for id in expected {
+        assert_eq!(receiver.recv_timeout(blackbox::PATIENCE).unwrap(), id.to_string());
+    }
+    tail.kill().unwrap();
+    tail.wait().unwrap();
 }

@@ -116,7 +116,7 @@ fn closing_ends_the_chosen_connection_and_no_other() {
             let line: Value = serde_json::from_str(line).unwrap();
             line["event"] == "connection_closed"
                 && line["clientId"] == format!("http-{id}")
-                && line["details"] == "closed by an operator, from 127.0.0.1"
+                && line["details"] == format!("closed by an operator, from {}", gateway.pseudonym("127.0.0.1"))
         })
     });
 }

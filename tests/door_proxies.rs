@@ -73,7 +73,7 @@ fn wait_for(gateway: &Gateway, event: &str, says: impl Fn(&Value) -> bool) {
     until(event, || audited(gateway, event).iter().any(&says));
 }
 
-/// The address that the audit trail has for a call.
+/// The pseudonym of an address that the audit trail has for a call.
 fn recorded_ip(gateway: &Gateway, id: usize) -> String {
     let id = id.to_string();
     wait_for(gateway, "tool_call", |line| line["requestId"] == id.as_str());
@@ -101,10 +101,13 @@ fn a_header_of_a_trusted_proxy_names_the_client_of_the_whole_connection() {
         let id = 10 * number + 1;
         assert_eq!(client.ask(&[&header[..], &post(&call(id))].concat()).status, 200, "{ip}");
         assert_eq!(client.ask(&post(&call(id + 1))).status, 200, "{ip}");
-        assert_eq!((recorded_ip(&gateway, id), recorded_ip(&gateway, id + 1)), ((*ip).to_owned(), (*ip).to_owned()));
+        assert_eq!(
+            (recorded_ip(&gateway, id), recorded_ip(&gateway, id + 1)),
+            (gateway.pseudonym(ip), gateway.pseudonym(ip))
+        );
     }
     for event in ["connection_established", "auth_success", "connection_closed"] {
-        wait_for(&gateway, event, |line| line["ip"] == "2001:db8::10");
+        wait_for(&gateway, event, |line| line["ip"] == gateway.pseudonym("2001:db8::10"));
     }
     gateway.unharmed();
 }
@@ -119,7 +122,7 @@ fn a_header_may_come_in_pieces_and_may_not_come_twice() {
             client.send(&[*byte]);
         }
         assert_eq!(client.ask(&post(&call(id))).status, 200);
-        assert_eq!(recorded_ip(&gateway, id), "203.0.113.9");
+        assert_eq!(recorded_ip(&gateway, id), gateway.pseudonym("203.0.113.9"));
         // In front of a later request, or behind the first header, it is what it is for everybody: no HTTP.
         assert_eq!(client.ask(&[&header[..], HEALTH].concat()).status, 400);
         let mut client = from(&gateway, PROXY);
@@ -147,10 +150,10 @@ fn from_an_untrusted_peer_nothing_is_believed() {
         (4, "Forwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n"),
     ] {
         assert_eq!(client.ask(&call_with(id, lies)).status, 200, "{lies}");
-        assert_eq!(recorded_ip(&gateway, id), STRANGER);
+        assert_eq!(recorded_ip(&gateway, id), gateway.pseudonym(STRANGER));
     }
     for event in ["invalid_input", "connection_established", "tool_call"] {
-        assert!(audited(&gateway, event).iter().all(|line| line["ip"] == STRANGER), "{event}");
+        assert!(audited(&gateway, event).iter().all(|line| line["ip"] == gateway.pseudonym(STRANGER)), "{event}");
     }
     drop(client);
     gateway.unharmed();
@@ -176,7 +179,7 @@ fn each_request_of_a_trusted_proxy_has_the_client_that_its_list_names() {
         (7, "Forwarded: for=203.0.113.9\r\nX-Real-IP: 203.0.113.9\r\n", PROXY),
     ] {
         assert_eq!(client.ask(&call_with(id, lines)).status, 200, "{lines}");
-        assert_eq!(recorded_ip(&gateway, id), ip, "{lines}");
+        assert_eq!(recorded_ip(&gateway, id), gateway.pseudonym(ip), "{lines}");
     }
     drop(client);
     // Behind a header, whoever it names must be a proxy to speak for others.
@@ -184,13 +187,13 @@ fn each_request_of_a_trusted_proxy_has_the_client_that_its_list_names() {
         let mut client = from(&gateway, PROXY);
         client.send(&v1(source));
         assert_eq!(client.ask(&call_with(id, "X-Forwarded-For: 203.0.113.9\r\n")).status, 200);
-        assert_eq!(recorded_ip(&gateway, id), ip);
+        assert_eq!(recorded_ip(&gateway, id), gateway.pseudonym(ip));
     }
     // A head that cannot be read names nobody.
     let mut client = from(&gateway, PROXY);
     client.send(&v1("198.51.100.8"));
     assert_eq!(client.ask(b"GET /mcp\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n").status, 400);
-    wait_for(&gateway, "invalid_input", |line| line["ip"] == "198.51.100.8");
+    wait_for(&gateway, "invalid_input", |line| line["ip"] == gateway.pseudonym("198.51.100.8"));
     drop(client);
     gateway.unharmed();
 }
@@ -216,8 +219,10 @@ fn the_deny_list_asks_for_the_client_and_not_for_its_proxy() {
     let health = "GET /health HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 203.0.113.9\r\n\r\n";
     assert_eq!(client.ask(health.as_bytes()).status, 403, "denied is denied");
     assert!(upstream.requests().iter().all(|request| request.id() == "2"));
-    wait_for(&gateway, "blocked_connection", |line| line["ip"] == "203.0.113.9" && line["rule"] == "ip-denylist");
-    wait_for(&gateway, "blocked_connection", |line| line["ip"] == "2001:db8::1");
+    wait_for(&gateway, "blocked_connection", |line| {
+        line["ip"] == gateway.pseudonym("203.0.113.9") && line["rule"] == "ip-denylist"
+    });
+    wait_for(&gateway, "blocked_connection", |line| line["ip"] == gateway.pseudonym("2001:db8::1"));
     drop(client);
     gateway.unharmed();
 }
@@ -234,7 +239,9 @@ fn connections_count_for_the_client_and_not_for_its_proxy() {
     let (first, second) = (through(&v1("203.0.113.9")), through(&v2("203.0.113.9")));
     assert_eq!((first.1, second.1), (200, 200));
     assert_eq!(through(&v1("203.0.113.9")).1, 503);
-    wait_for(&gateway, "connection_limit", |line| line["ip"] == "203.0.113.9" && line["rule"] == "ip-connections");
+    wait_for(&gateway, "connection_limit", |line| {
+        line["ip"] == gateway.pseudonym("203.0.113.9") && line["rule"] == "ip-connections"
+    });
     assert_eq!(through(&v1("203.0.113.10")).1, 200);
     // The same client, through the proxy and by itself.
     let _by_itself = [through(&v1(STRANGER)), through(&v1(STRANGER))];
@@ -272,7 +279,7 @@ fn the_tcp_door_takes_the_same_header() {
         let answer = String::from_utf8(client.rest()).unwrap();
         assert!(answer.contains("\"authenticated\":true"), "{answer}");
     }
-    wait_for(&gateway, "auth_success", |line| line["ip"] == "203.0.113.9");
+    wait_for(&gateway, "auth_success", |line| line["ip"] == gateway.pseudonym("203.0.113.9"));
     let mut client = from_to(gateway.tcp, PROXY);
     client.send(&[&v1("203.0.113.66")[..], authenticate.as_bytes()].concat());
     assert_eq!(client.rest(), b"{\"error\":\"Forbidden\"}\n");
@@ -282,7 +289,7 @@ fn the_tcp_door_takes_the_same_header() {
     client.half_close();
     let answers = String::from_utf8(client.rest()).unwrap();
     assert!(answers.contains("-32700") && answers.contains("\"authenticated\":true"), "{answers}");
-    wait_for(&gateway, "auth_success", |line| line["ip"] == STRANGER);
+    wait_for(&gateway, "auth_success", |line| line["ip"] == gateway.pseudonym(STRANGER));
 }
 
 #[test]
@@ -305,7 +312,8 @@ fn a_broken_header_closes_and_is_recorded() {
     }
     until("all to be recorded", || {
         let lines = audited(&gateway, "invalid_input");
-        lines.iter().filter(|line| line["rule"] == "proxy-header" && line["ip"] == PROXY).count() == broken.len()
+        lines.iter().filter(|line| line["rule"] == "proxy-header" && line["ip"] == gateway.pseudonym(PROXY)).count()
+            == broken.len()
     });
     until("all to be counted", || gateway.metric("ringwall_connections_refused_total") > 5.5);
     gateway.unharmed();
@@ -322,7 +330,8 @@ fn a_header_that_does_not_come_to_its_end_is_cut() {
     }
     until("all to be recorded", || {
         let lines = audited(&gateway, "connection_timeout");
-        lines.iter().filter(|line| line["rule"] == "proxy-header" && line["ip"] == PROXY).count() == 3
+        lines.iter().filter(|line| line["rule"] == "proxy-header" && line["ip"] == gateway.pseudonym(PROXY)).count()
+            == 3
     });
     gateway.unharmed();
 }

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use ringwall::bench::Wheel;
 use ringwall::control::audit::line::{ChainEnd, Formatter};
+use ringwall::control::audit::pseudonym::Pseudonyms;
 use ringwall::control::keys::Key;
 use ringwall::state::admission::AdmissionTable;
 use ringwall::state::connections::{Arrival, ConnectionId, ConnectionTable, PrincipalKind};
@@ -90,7 +91,8 @@ fn queue() -> Vec<Case> {
 
 /// Of a chain that is long already: its numbers have ten digits for as long as a bench runs.
 pub(crate) fn formatter() -> Formatter {
-    Formatter::new(&Key::new([9; 32]), ChainEnd { seq: 1_000_000_000, ..ChainEnd::default() })
+    let end = ChainEnd { seq: 1_000_000_000, ..ChainEnd::default() };
+    Formatter::new(&Key::new([9; 32]), end, Pseudonyms::new(&Key::new([8; 32])))
 }
 
 fn audit() -> Vec<Case> {

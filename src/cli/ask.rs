@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use zeroize::Zeroizing;
 
+use crate::control::audit::line::must_escape as steers;
 use crate::settings::{CommandLine, Inputs, Secret, Settings};
 
 /// Time for everything: connecting, asking, reading.
@@ -105,7 +106,7 @@ fn detail(body: &str) -> Option<String> {
 
 /// A text that cannot drive a terminal.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if steers(c) { ' ' } else { c }).collect()
 }
 
 /// A closed pipe is no reason to panic: the exit status is what counts.

@@ -1,16 +1,22 @@
-//! `ringwall audit tail`: the newest lines of the audit trail, for people or, with `--json`, as they are.
+//! `ringwall audit`: the trail, for people and for programs.
 //!
-//! Reads the files in `AUDIT_DIR` from their ends, block by block, beside a gateway that may be writing them; at most [`MAX_LINES`] lines and
-//! [`MAX_BYTES`]. It does not verify the chain. What is printed cannot drive a terminal.
+//! All of it reads the files in `AUDIT_DIR`, rotated and gzipped ones too, beside a gateway that may be writing them; none asks the gateway. What is printed cannot
+//! drive a terminal. [`verify`] alone looks at the chain.
 
-use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+mod export;
+mod filter;
+mod follow;
+mod search;
+mod tail;
+mod verify;
+mod who;
+
+use std::fmt;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::ask::{plain, print};
-use crate::control::audit::files::is_log_name;
 use crate::control::audit::line::PREFIX;
 use crate::settings::{CommandLine, Inputs, Settings};
 
@@ -19,119 +25,92 @@ use crate::settings::{CommandLine, Inputs, Settings};
 pub struct Args {
     #[command(subcommand)]
     act: Act,
+    /// Where the trail is, if not in AUDIT_DIR: an archive, say
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Subcommand)]
 enum Act {
-    /// Print the newest lines
-    Tail(TailArgs),
+    /// Print the newest lines, and those that come
+    Tail(tail::Args),
+    /// Print the lines that say something
+    Search(search::Args),
+    /// Write lines as JSON lines or as a table
+    Export(export::Args),
+    /// Find out whether the trail is as it was written
+    Verify(verify::Args),
+    /// Print the pseudonym of an address, a telephone number or an e-mail address
+    Who(who::Args),
 }
 
-#[derive(Debug, clap::Args)]
-struct TailArgs {
-    /// How many lines
-    #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=MAX_LINES))]
-    lines: u32,
-    /// Print the lines' JSON as it is written, one a line
-    #[arg(long)]
-    json: bool,
+/// Where things are.
+struct Place {
+    /// `AUDIT_DIR`, or what the command line says.
+    trail: PathBuf,
+    /// `DATA_DIR`.
+    state: PathBuf,
 }
 
-/// The most lines that can be asked for.
-const MAX_LINES: i64 = 100_000;
-/// The most bytes read.
-const MAX_BYTES: usize = 64 << 20;
-/// Read at once, from the end towards the beginning.
-const BLOCK: usize = 64 * 1024;
+impl Place {
+    fn configured(dir: Option<&PathBuf>) -> Result<Self, String> {
+        let loaded = Inputs::from_process(CommandLine::default()).and_then(|inputs| Settings::load(&inputs));
+        let records = loaded.map_err(|faults| faults.to_string())?.settings.records;
+        Ok(Self { trail: dir.cloned().unwrap_or(records.audit_dir), state: records.data_dir })
+    }
+
+    /// A sentence about a directory that cannot be read.
+    fn unreadable(&self, error: &io::Error) -> String {
+        format!("cannot read the audit directory {}: {error}. AUDIT_DIR says where it is", self.trail.display())
+    }
+}
 
 /// Runs the command.
 #[must_use]
 pub fn run(args: &Args) -> ExitCode {
-    let Act::Tail(args) = &args.act;
-    match tail(args) {
-        Ok(text) => {
-            // Whoever closes the pipe has seen enough.
-            let _ = io::stdout().lock().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(text) => print(&mut io::stderr(), format_args!("ringwall audit: {text}"), ExitCode::FAILURE),
-    }
-}
-
-fn tail(args: &TailArgs) -> Result<String, String> {
-    let loaded = Inputs::from_process(CommandLine::default()).and_then(|inputs| Settings::load(&inputs));
-    let dir = loaded.map_err(|faults| faults.to_string())?.settings.records.audit_dir;
-    let files = log_files(&dir).map_err(|error| {
-        format!("cannot read the audit directory {}: {error}. AUDIT_DIR says where it is", dir.display())
-    })?;
-    let lines = newest_lines(&files, args.lines as usize)
-        .map_err(|(path, error)| format!("cannot read {}: {error}", path.display()))?;
-    if lines.is_empty() {
-        return Err(format!("there is nothing in {} yet. AUDIT_DIR says where the trail is", dir.display()));
-    }
-    let show = |line: &String| {
-        let json = line.strip_prefix(PREFIX).unwrap_or(line);
-        if args.json { plain(json) } else { readable(json) }
+    let place = match Place::configured(args.dir.as_ref()) {
+        Ok(place) => place,
+        Err(text) => return fail(&text),
     };
-    Ok(lines.iter().map(show).fold(String::new(), |text, line| text + &line + "\n"))
+    let mut out = Out { to: BufWriter::new(Box::new(io::stdout().lock())), is_closed: false };
+    let ended = match &args.act {
+        Act::Tail(args) => tail::run(args, &place, &mut out),
+        Act::Search(args) => search::run(args, &place, &mut out),
+        Act::Export(args) => export::run(args, &place, &mut out),
+        Act::Verify(args) => return verify::run(args, &place),
+        Act::Who(args) => who::run(args, &place, &mut out),
+    };
+    out.flush();
+    match ended {
+        Ok(code) => code,
+        Err(text) => fail(&text),
+    }
 }
 
-/// The trail's files, the newest first: their names sort by date.
-fn log_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_name().to_str().is_some_and(is_log_name) {
-            files.push(entry.path());
-        }
-    }
-    files.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(files)
+fn fail(text: &str) -> ExitCode {
+    print(&mut io::stderr(), format_args!("ringwall audit: {text}"), ExitCode::FAILURE)
 }
 
-/// The last `wanted` whole lines over all files, the oldest first.
-fn newest_lines(files: &[PathBuf], wanted: usize) -> Result<VecDeque<String>, (PathBuf, io::Error)> {
-    let mut lines = VecDeque::new();
-    let mut budget = MAX_BYTES;
-    for path in files {
-        let end = end_of(path, wanted - lines.len(), &mut budget).map_err(|error| (path.clone(), error))?;
-        // What follows the last newline is being written.
-        let whole = end.iter().rposition(|byte| *byte == b'\n').and_then(|at| end.get(..at)).unwrap_or_default();
-        for line in whole.rsplit(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            if lines.len() < wanted {
-                lines.push_front(String::from_utf8_lossy(line).into_owned());
-            }
-        }
-        if lines.len() >= wanted || budget == 0 {
-            break;
-        }
-    }
-    Ok(lines)
+/// Standard output, or a file. Whoever closes the pipe has seen enough.
+struct Out {
+    to: BufWriter<Box<dyn Write>>,
+    is_closed: bool,
 }
 
-/// The end of a file that holds `wanted` lines, if it has them and the budget suffices. It begins at a line's beginning.
-fn end_of(path: &Path, wanted: usize, budget: &mut usize) -> io::Result<Vec<u8>> {
-    let mut file = File::open(path)?;
-    let mut start = file.metadata()?.len();
-    let mut blocks = VecDeque::new();
-    let mut newlines = 0;
-    // One newline more than lines: the one before the first.
-    while start > 0 && newlines <= wanted && *budget > 0 {
-        let size = usize::try_from(start).unwrap_or(usize::MAX).min(BLOCK).min(*budget);
-        start -= size as u64;
-        *budget -= size;
-        let mut block = vec![0; size];
-        file.seek(SeekFrom::Start(start))?;
-        file.read_exact(&mut block)?;
-        newlines += block.iter().filter(|byte| **byte == b'\n').count();
-        blocks.push_front(block);
+impl Out {
+    fn line(&mut self, text: fmt::Arguments<'_>) {
+        self.is_closed |= writeln!(self.to, "{text}").is_err();
     }
-    let mut end: Vec<u8> = blocks.into_iter().flatten().collect();
-    if start > 0 {
-        let first = end.iter().position(|byte| *byte == b'\n').map_or(end.len(), |at| at + 1);
-        end.drain(..first);
+
+    fn flush(&mut self) {
+        self.is_closed |= self.to.flush().is_err();
     }
-    Ok(end)
+}
+
+/// A line's JSON.
+fn json_of(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    plain(text.strip_prefix(PREFIX).unwrap_or(&text))
 }
 
 /// A line for people: when, how serious, what, and then what else there is, in the line's order. A line that is not ours is shown as it is.
@@ -149,7 +128,3 @@ fn readable(json: &str) -> String {
     }
     out
 }
-
-#[cfg(test)]
-#[path = "audit_tests.rs"]
-mod tests;

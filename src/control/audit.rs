@@ -9,12 +9,19 @@
 //! - While it cannot write, or a write hangs for [`STUCK_AFTER`], `Lifecycle::audit_healthy` is false, which is what makes
 //!   production refuse tool calls; the log says so once a minute. So it is when the thread has ended, however it ended, and nobody
 //!   goes on waiting for room that it would make.
-//! - Lines are numbered and chained over files and restarts (`line`).
+//! - Lines are numbered and chained over files and restarts (`line`), and a checkpoint in another directory says how far they go
+//!   (`checkpoint`). At a start, a stop, and wherever a file is opened, a line of the trail says so.
 //!
 //! It does not rotate, compress or delete: SIGHUP reopens the file for those who do.
 
+pub mod checkpoint;
 pub mod files;
 pub mod line;
+mod place;
+pub mod pseudonym;
+pub mod search;
+pub mod trail;
+pub mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -23,12 +30,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use self::checkpoint::CheckpointSync;
 use self::files::{DailyFiles, DirError};
 use self::line::Formatter;
+use self::place::{Beginning, Place};
+use self::pseudonym::Pseudonyms;
 use super::anomaly::facts::{Mailbox, Tee};
 use super::keys::Key;
 use crate::observe::metrics::AuditMetrics;
-use crate::state::events::{Bell, EventQueue};
+use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::lifecycle::Lifecycle;
 
 /// How long the writer lets events gather, counted from the time that it last emptied the queues. A sync costs 0.2 ms of CPU
@@ -54,8 +64,12 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 pub struct AuditConfig {
     /// `AUDIT_DIR`; `None` when `SECURITY_AUDIT_LOG=false`: events are taken and forgotten.
     pub dir: Option<PathBuf>,
-    /// The chain's key; see [`super::keys`].
+    /// `DATA_DIR`, where the checkpoint lies: who can write the trail need not be able to write here.
+    pub state_dir: PathBuf,
+    /// The chain's key, of [`line::KEY_FILE`]; see [`super::keys`].
     pub key: Key,
+    /// The key of [`pseudonym::KEY_FILE`].
+    pub pseudonym_key: Key,
     /// Milliseconds since the Unix epoch.
     pub clock: fn() -> u64,
 }
@@ -106,9 +120,16 @@ pub struct AuditSignals {
     lifecycle: Arc<Lifecycle>,
     thread: Thread,
     epoch: Instant,
+    checkpoint: Option<Arc<CheckpointSync>>,
 }
 
 impl AuditSignals {
+    /// What has to be synced now and then, by a thread that may wait for a disk. `None` when nothing is recorded.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Arc<CheckpointSync>> {
+        self.checkpoint.clone()
+    }
+
     /// Closes the file and opens it again by name, after logrotate moved it.
     pub fn reopen(&self) {
         self.control.reopen.store(true, Ordering::Release);
@@ -140,37 +161,23 @@ impl AuditWriter {
     /// [`StartError`].
     pub fn start(config: AuditConfig, shared: AuditShared) -> Result<Self, StartError> {
         let files = config.dir.as_deref().map(DailyFiles::claim).transpose()?;
-        Self::start_on(files, config.key, config.clock, shared, LINGER)
+        Self::start_on(files, &config, shared, LINGER)
     }
 
     fn start_on(
         files: Option<DailyFiles>,
-        key: Key,
-        clock: fn() -> u64,
+        config: &AuditConfig,
         shared: AuditShared,
         linger: Duration,
     ) -> Result<Self, StartError> {
-        let end = files.as_ref().map(|files| files.chain_end(&key)).transpose()?.unwrap_or_default();
-        let control = Arc::new(Control::default());
         let lifecycle = Arc::clone(&shared.lifecycle);
-        let epoch = Instant::now();
-        let tee = shared.mailbox.clone().map(Tee::new);
-        let writer = Writer {
-            files,
-            formatter: Formatter::new(&key, end),
-            clock,
-            shared,
-            control: Arc::clone(&control),
-            epoch,
-            pending: Vec::new(),
-            lines: 0,
-            complained: None,
-            tee,
-            linger,
-        };
+        let writer = Writer::new(files, config, shared, linger)?;
+        let control = Arc::clone(&writer.control);
+        let epoch = writer.epoch;
+        let checkpoint = writer.place.as_ref().map(Place::checkpoint);
         let thread =
             thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run()).map_err(StartError::Thread)?;
-        let signals = AuditSignals { control, lifecycle, thread: thread.thread().clone(), epoch };
+        let signals = AuditSignals { control, lifecycle, thread: thread.thread().clone(), epoch, checkpoint };
         Ok(Self { signals, thread })
     }
 
@@ -204,7 +211,7 @@ enum Drained {
 
 /// What the thread owns.
 struct Writer {
-    files: Option<DailyFiles>,
+    place: Option<Place>,
     formatter: Formatter,
     clock: fn() -> u64,
     shared: AuditShared,
@@ -212,8 +219,12 @@ struct Writer {
     epoch: Instant,
     /// Formatted lines that are not on disk yet.
     pending: Vec<u8>,
-    /// How many lines that is.
+    /// How many events that is.
     lines: u64,
+    /// When the first of them was formatted, milliseconds since the Unix epoch: the day whose file they go to.
+    group_ms: u64,
+    /// How the trail was taken up; until the first line says it.
+    beginning: Option<Beginning>,
     complained: Option<Instant>,
     tee: Option<Tee>,
     /// [`LINGER`], but in tests.
@@ -237,6 +248,33 @@ impl Drop for End {
 }
 
 impl Writer {
+    fn new(
+        files: Option<DailyFiles>,
+        config: &AuditConfig,
+        shared: AuditShared,
+        linger: Duration,
+    ) -> Result<Self, DirError> {
+        let opened = files.map(|files| Place::open(files, &config.state_dir, &config.key)).transpose()?;
+        let (place, beginning) = opened.unzip();
+        let end = beginning.as_ref().map(|beginning| beginning.end.clone()).unwrap_or_default();
+        let tee = shared.mailbox.clone().map(Tee::new);
+        Ok(Self {
+            place,
+            formatter: Formatter::new(&config.key, end, Pseudonyms::new(&config.pseudonym_key)),
+            clock: config.clock,
+            shared,
+            control: Arc::default(),
+            epoch: Instant::now(),
+            pending: Vec::new(),
+            lines: 0,
+            group_ms: 0,
+            beginning,
+            complained: None,
+            tee,
+            linger,
+        })
+    }
+
     fn run(mut self) -> Result<(), Unwritten> {
         let _end = End { lifecycle: Arc::clone(&self.shared.lifecycle), queues: self.shared.queues.clone() };
         self.shared.bell.attend();
@@ -256,7 +294,7 @@ impl Writer {
             }
             let written = self.flush();
             if written && self.control.reopen.swap(false, Ordering::AcqRel) {
-                self.files.iter_mut().for_each(DailyFiles::reopen);
+                self.reopen();
             }
             if stopping && !written {
                 return Err(Unwritten(self.pending.len()));
@@ -266,7 +304,7 @@ impl Writer {
                 Drained::Full => {}
                 Drained::Some if stopping => {}
                 Drained::Some => self.gather(gathered),
-                Drained::Nothing if stopping => return Ok(()),
+                Drained::Nothing if stopping => return self.close(),
                 Drained::Nothing => {
                     // What a burst took is given back.
                     self.pending.shrink_to(IDLE_PENDING);
@@ -324,7 +362,13 @@ impl Writer {
                 if let Some(tee) = &mut self.tee {
                     tee.see(&event);
                 }
-                if self.files.is_some() {
+                if let Some(place) = &self.place {
+                    if self.pending.is_empty() {
+                        self.group_ms = (self.clock)();
+                        let mut marks =
+                            Marks { formatter: &mut self.formatter, out: &mut self.pending, at_ms: self.group_ms };
+                        marks.group(place, &mut self.beginning);
+                    }
                     self.formatter.append(&mut self.pending, &event);
                     self.lines += 1;
                 }
@@ -335,6 +379,35 @@ impl Writer {
         }
     }
 
+    /// Opens the file again, and says so there: a file that was rotated away has a successor at once, which continues it.
+    fn reopen(&mut self) {
+        let Some(place) = &mut self.place else { return };
+        place.reopen();
+        self.group_ms = (self.clock)();
+        let mut marks = Marks { formatter: &mut self.formatter, out: &mut self.pending, at_ms: self.group_ms };
+        marks.group(place, &mut self.beginning);
+        self.flush();
+    }
+
+    /// Says that the trail ends here in good order, if it has begun.
+    fn close(&mut self) -> Result<(), Unwritten> {
+        let Some(place) = &self.place else { return Ok(()) };
+        let checkpoint = place.checkpoint();
+        if self.beginning.is_none() {
+            self.group_ms = (self.clock)();
+            let mut marks = Marks { formatter: &mut self.formatter, out: &mut self.pending, at_ms: self.group_ms };
+            marks.group(place, &mut self.beginning);
+            marks.mark("stop", format_args!("stop"));
+            if !self.flush() {
+                return Err(Unwritten(self.pending.len()));
+            }
+        }
+        if let Err(error) = checkpoint.sync() {
+            tracing::warn!(%error, "the audit checkpoint is not durable yet");
+        }
+        Ok(())
+    }
+
     /// A group while all is well, everything while the disk refuses.
     fn room(&self) -> usize {
         if self.complained.is_some() { MAX_PENDING } else { MAX_GROUP }
@@ -342,11 +415,11 @@ impl Writer {
 
     /// Puts what is pending on disk. False: the disk refused, and it is all still pending.
     fn flush(&mut self) -> bool {
-        let Some(files) = self.files.as_mut().filter(|_| !self.pending.is_empty()) else {
+        let Some(place) = self.place.as_mut().filter(|_| !self.pending.is_empty()) else {
             return true;
         };
         self.control.writing_since_ms.store(millis(self.epoch.elapsed()).max(1), Ordering::Release);
-        let written = files.write_group(&self.pending, (self.clock)());
+        let written = place.write(&self.pending, self.group_ms, self.formatter.end());
         self.control.writing_since_ms.store(0, Ordering::Release);
         match written {
             Ok(()) => {
@@ -370,6 +443,36 @@ impl Writer {
                 false
             }
         }
+    }
+}
+
+/// Writes the trail's lines about itself.
+struct Marks<'a> {
+    formatter: &'a mut Formatter,
+    out: &'a mut Vec<u8>,
+    at_ms: u64,
+}
+
+impl Marks<'_> {
+    /// Before the first line of a group: that the trail begins, that it goes on in another file, or nothing.
+    fn group(&mut self, place: &Place, beginning: &mut Option<Beginning>) {
+        let Some(name) = place.opens(self.at_ms) else { return };
+        let Some(beginning) = beginning.take() else {
+            return self.mark("file", format_args!("goes on in {name}"));
+        };
+        match beginning.torn {
+            0 => self.mark("start", format_args!("start, in {name}")),
+            torn => self.mark("start", format_args!("start, in {name}; {torn} bytes of a torn line were cut off")),
+        }
+        if let Some(alarm) = beginning.alarm {
+            let alert = Event::new(EventKind::Alert, self.at_ms).with_rule("audit-trail");
+            self.formatter.append(self.out, &alert.with_details(format_args!("{alarm}")));
+        }
+    }
+
+    fn mark(&mut self, rule: &'static str, details: std::fmt::Arguments<'_>) {
+        let event = Event::new(EventKind::Checkpoint, self.at_ms).with_rule(rule).with_details(details);
+        self.formatter.append(self.out, &event);
     }
 }
 

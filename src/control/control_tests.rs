@@ -54,7 +54,13 @@ impl Rig {
         let events = Arc::new(EventQueue::with_capacity(64, Arc::clone(&bell)));
         let audit_metrics = Arc::new(AuditMetrics::default());
         let audit = AuditWriter::start(
-            AuditConfig { dir: None, key: Key::new([0; 32]), clock },
+            AuditConfig {
+                dir: None,
+                state_dir: std::path::PathBuf::new(),
+                key: Key::new([0; 32]),
+                pseudonym_key: Key::new([1; 32]),
+                clock,
+            },
             AuditShared {
                 queues: Vec::new(),
                 bell,

@@ -87,6 +87,14 @@ pub fn load_or_create(dir: &Path, name: &str) -> Result<Key, KeyError> {
     load(&path)
 }
 
+/// Reads `dir/name`, which must be there: for commands that have no business making a key.
+///
+/// # Errors
+/// [`KeyError`].
+pub fn load_existing(dir: &Path, name: &str) -> Result<Key, KeyError> {
+    load(&dir.join(name))
+}
+
 /// Writes the bytes to a file beside it, makes them durable, and links the file to its name unless that is taken.
 fn publish(dir: &Path, path: &Path, bytes: &[u8; KEY_LEN]) -> io::Result<()> {
     static DRAFTS: AtomicU32 = AtomicU32::new(0);

@@ -29,6 +29,7 @@ use self::alerts::{AlertKind, Alerts, NewAlert, Outbox, Subject};
 use self::anomaly::Detector;
 use self::anomaly::facts::Mailbox;
 use self::audit::AuditSignals;
+use self::audit::checkpoint::CheckpointSync;
 use self::health::HealthSource;
 use self::oauth::jwks::{JwksConfig, Keeper};
 use self::oauth::{OAuth, SessionsConfig, Told};
@@ -224,6 +225,9 @@ async fn run(
     });
     tokio::spawn(tokens.clone().keep());
     let sessions = grants.start();
+    if let Some(checkpoint) = audit.checkpoint() {
+        tokio::spawn(keep_durable(checkpoint));
+    }
     let _ = started.send(Ok(()));
     let reopen = move || audit.reopen();
     let ended = signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await;
@@ -303,6 +307,18 @@ async fn watch_behaviour(mailbox: Arc<Mailbox>, alerts: Alerts, metrics: Arc<Ale
             metrics.set_cases(detector.open_cases() as u64);
         }
         metrics.overflowed.add(detector.take_overflowed());
+    }
+}
+
+/// Syncs the audit checkpoint each second, where waiting for a disk keeps nobody: one sync at a time.
+async fn keep_durable(checkpoint: Arc<CheckpointSync>) {
+    loop {
+        tokio::time::sleep(PULSE_EVERY).await;
+        let checkpoint = Arc::clone(&checkpoint);
+        let synced = tokio::task::spawn_blocking(move || checkpoint.sync()).await;
+        if let Ok(Err(error)) = synced {
+            tracing::warn!(%error, "the audit checkpoint is not durable yet");
+        }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Signals: SIGTERM and SIGINT drain, a second one stops at once; SIGHUP reopens the audit file.
+//! Signals: SIGTERM and SIGINT drain, a second one stops at once; SIGHUP reopens the audit file. SIGXFSZ does nothing: a file that may not
+//! grow (`ulimit -f`) is then a write that fails, as on a full disk, and not the end of the process.
 
 use std::io;
 use std::time::Duration;
@@ -19,11 +20,14 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    /// Never read: that it is handled is all.
+    _file_size: Signal,
 }
 
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
+            _file_size: signal(SignalKind::from_raw(libc::SIGXFSZ))?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,

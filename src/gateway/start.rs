@@ -12,7 +12,7 @@ use crate::control::admin::{AdminConfig, SettingShown, SettingsShown};
 use crate::control::alerts::Alerts;
 use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
 use crate::control::anomaly::facts::Mailbox;
-use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
+use crate::control::audit::{AuditConfig, AuditShared, AuditWriter, line, pseudonym};
 use crate::control::oauth::jwks::JwksConfig;
 use crate::control::oauth::{OAuthConfig, SessionsConfig};
 use crate::control::otlp::OtlpConfig;
@@ -165,7 +165,9 @@ impl Gateway {
         let audit = AuditWriter::start(
             AuditConfig {
                 dir: settings.records.audit_enabled.then(|| settings.records.audit_dir.clone()),
-                key: keys::load_or_create(&settings.records.data_dir, "audit.key")?,
+                state_dir: settings.records.data_dir.clone(),
+                key: keys::load_or_create(&settings.records.data_dir, line::KEY_FILE)?,
+                pseudonym_key: keys::load_or_create(&settings.records.data_dir, pseudonym::KEY_FILE)?,
                 clock: crate::worker::epoch_ms,
             },
             AuditShared {

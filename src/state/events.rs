@@ -145,6 +145,8 @@ event_kinds! {
     ServerStart = "server_start", Info;
     /// The gateway is shutting down.
     ServerShutdown = "server_shutdown", Info;
+    /// The audit trail begins, goes on in another file, or ends in good order.
+    Checkpoint = "checkpoint", Info;
     /// A tool call was forwarded and has ended.
     ToolCall = "tool_call", Info;
 }
@@ -177,6 +179,10 @@ pub enum Severity {
 }
 
 impl Severity {
+    /// All of them, the least first.
+    pub const ALL: &'static [Severity] =
+        &[Severity::Info, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
+
     /// The `severity` field of the audit line.
     #[must_use]
     pub const fn wire_name(self) -> &'static str {

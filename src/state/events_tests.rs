@@ -54,7 +54,7 @@ fn wire_names_are_the_contracts() {
     let contract = "connection_established connection_closed connection_timeout connection_limit blocked_connection \
         invalid_auth auth_success lockout rate_limit_exceeded invalid_input content_blocked compliance_blocked \
         spend_recorded token_issued token_revoked refresh_reuse credential_read webhook_rejected breaker_opened \
-        breaker_closed config_reloaded alert erasure server_start server_shutdown tool_call";
+        breaker_closed config_reloaded alert erasure server_start server_shutdown checkpoint tool_call";
     assert_eq!(names, contract.split_whitespace().collect::<Vec<_>>());
     for (index, outcome) in Outcome::ALL.iter().enumerate() {
         assert_eq!(outcome.index(), index);

@@ -1,7 +1,7 @@
 //! A disk that is full, and has room again: a small tmpfs in a mount namespace of the gateway's own, so that nothing of the machine is touched and
 //! nothing is left mounted when the gateway ends.
 //!
-//! `RLIMIT_FSIZE` would not do: it refuses by a signal that ends the process, and only what lies beyond a size. `/dev/full` has no files.
+//! `RLIMIT_FSIZE` would not do: it refuses only what lies beyond a size, and of every file. `/dev/full` has no files.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -1,8 +1,9 @@
 //! The daily files: `security-YYYY-MM-DD.log`, opened to append, 0600 in a directory of 0700.
 //!
 //! [`DailyFiles::write_group`] puts a group of lines on disk whole or not at all: what a failed write or sync left behind is
-//! cut off before anything else is written. Opening a file whose last line is torn (a crash, a power cut) closes
-//! that line with a newline first, so that no later line can be glued to it.
+//! cut off before anything else is written. What a crash or a power cut has left of a last line is cut off at the next start
+//! ([`DailyFiles::recover`]): it was on its way and nobody was told that it is there. A file that turns out to be torn later is closed with a
+//! newline, so that no later line can be glued to it.
 //!
 //! Nothing here is read again soon. Once lines are on disk, and but for the newest, the system is told that it need not keep them in memory:
 //! else the trail of a busy gateway pushes everything else out of the page cache, and each line is written to memory that is cold.
@@ -20,12 +21,22 @@ use rustix::fs::{Advice, FlockOperation, fadvise, flock};
 use super::line::{self, ChainEnd};
 use crate::control::keys::Key;
 
-/// How many of the newest files are searched for the chain's end; more than one because a clock may have been wrong.
+/// How many of the newest days' files are searched for the chain's end, and as many that were rotated; more than one because a clock may
+/// have been wrong.
 const FILES_TO_SEARCH: usize = 8;
 /// How much of a file's end stays in the page cache, for those who read along, bytes.
 const KEPT_CACHED: u64 = 4 << 20;
 /// How much more than that gathers before it is let go of.
 const LET_GO_STEP: u64 = 1 << 20;
+
+/// What was found of the trail at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// The highest whole line of the newest files.
+    pub(crate) end: ChainEnd,
+    /// Bytes of torn lines that were cut off.
+    pub(crate) torn: u64,
+}
 
 /// The operations on a log file that can fail; a seam for tests.
 pub(crate) trait LogFile: Send {
@@ -137,22 +148,45 @@ impl DailyFiles {
         Ok(Self { dir: dir.to_path_buf(), open, current: None, cut_to: None, gone_to: 0, _lock: lock })
     }
 
-    /// Where the chain stands: the highest whole line of the newest files.
-    pub(crate) fn chain_end(&self, key: &Key) -> Result<ChainEnd, DirError> {
+    /// Finds where the chain stands, and mends what a crash has left behind it. `known` is the number of the line up to which the trail was on
+    /// disk, as the checkpoint has it: when that line is not there someone was at the files, and nothing is cut off, as it may tell what they did.
+    pub(crate) fn recover(&self, key: &Key, known: u64) -> Result<Recovered, DirError> {
         let io_error = |source| DirError::Io { path: self.dir.clone(), source };
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.dir).map_err(io_error)? {
             let name = entry.map_err(io_error)?.file_name();
-            names.extend(name.to_str().filter(|name| is_log_name(name)).map(str::to_owned));
+            names.extend(name.to_str().filter(|name| is_plain_text(name)).map(str::to_owned));
         }
-        names.sort_unstable();
-        let mut end = ChainEnd::default();
-        for name in names.iter().rev().take(FILES_TO_SEARCH) {
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        let (daily, rotated): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| is_log_name(name));
+        let mut recovered = Recovered::default();
+        let mut torn = Vec::new();
+        for name in daily.into_iter().take(FILES_TO_SEARCH).chain(rotated.into_iter().take(FILES_TO_SEARCH)) {
             let path = self.dir.join(name);
-            let found = last_chain_end(&path, key).map_err(|source| DirError::Io { path, source })?;
-            end = found.into_iter().chain([end]).max_by_key(|end| end.seq).unwrap_or_default();
+            let tail = Tail::of(&path, key).map_err(|source| DirError::Io { path: path.clone(), source })?;
+            let ends = tail.end.iter().cloned().chain([recovered.end]);
+            recovered.end = ends.max_by_key(|end| end.seq).unwrap_or_default();
+            if tail.open_bytes > 0 {
+                torn.push((path, tail));
+            }
         }
-        Ok(end)
+        for (path, tail) in torn {
+            let cut = tail.mend(&path, recovered.end.seq >= known).map_err(|source| DirError::Io { path, source })?;
+            recovered.torn += cut;
+        }
+        Ok(recovered)
+    }
+
+    /// The file that the next group goes to if it is written at `now_ms`, when it is not the one that is open.
+    pub(crate) fn opens(&self, now_ms: u64) -> Option<String> {
+        let name = log_name(now_ms);
+        let is_open = self.current.as_ref().is_some_and(|(open, _)| *open == name || self.cut_to.is_some());
+        (!is_open).then_some(name)
+    }
+
+    /// The name of the file that is open.
+    pub(crate) fn name(&self) -> Option<&str> {
+        self.current.as_ref().map(|(name, _)| name.as_str())
     }
 
     /// Puts whole lines on disk, in the file of the UTC day of `now_ms`: written and synced, or nothing of them is left.
@@ -211,10 +245,25 @@ pub(crate) fn log_name(now_ms: u64) -> String {
     format!("security-{}.log", at.to_zoned(TimeZone::UTC).date())
 }
 
-/// Whether a file of the directory is one of the trail.
+/// Whether a file of the directory is one that the writer has made and nobody has rotated.
 pub(crate) fn is_log_name(name: &str) -> bool {
-    name.starts_with("security-") && name.ends_with(".log")
+    name.starts_with(STEM) && name.ends_with(".log")
 }
+
+/// Whether a file is one of the trail: as it was written, or as a rotation has renamed it, `….log.1`, `….log-20261122`, `….log.1.gz`.
+pub(crate) fn is_trail_name(name: &str) -> bool {
+    let behind = name.strip_prefix(STEM).and_then(|rest| rest.split_once(".log")).map(|(_, behind)| behind);
+    behind.is_some_and(|behind| behind.is_empty() || behind.starts_with(['.', '-', '_']))
+}
+
+/// Whether it is, and not compressed.
+fn is_plain_text(name: &str) -> bool {
+    is_trail_name(name) && !COMPRESSED.iter().any(|ending| name.ends_with(ending))
+}
+
+/// Endings of files that are compressed. Only the first is read.
+pub(crate) const COMPRESSED: [&str; 4] = [".gz", ".bz2", ".xz", ".zst"];
+const STEM: &str = "security-";
 
 /// Opens a log to append, closes a torn last line, and makes a new file's name durable.
 fn open_log(path: &Path) -> io::Result<File> {
@@ -237,17 +286,55 @@ fn open_log(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// The last whole, right line of a file. Looks at the end of the file only: a few lines, so that a torn one and foreign text are
-/// skipped.
-fn last_chain_end(path: &Path, key: &Key) -> io::Result<Option<ChainEnd>> {
-    const WINDOW: u64 = 64 * line::MAX_LINE as u64;
-    let mut file = File::open(path)?;
-    let len = file.metadata()?.len();
-    file.seek(SeekFrom::Start(len.saturating_sub(WINDOW)))?;
-    let mut tail = Vec::new();
-    file.take(WINDOW).read_to_end(&mut tail)?;
-    Ok(tail.rsplit(|byte| *byte == b'\n').find_map(|line| line::chain_end_of(key, line)))
+/// How a file ends.
+struct Tail {
+    /// The last whole, right line.
+    end: Option<ChainEnd>,
+    /// Bytes behind the last newline.
+    open_bytes: u64,
+    /// Whether these are a whole line that lacks its newline alone.
+    is_line: bool,
 }
+
+impl Tail {
+    /// Looks at the end of the file: as far back as a right line is not found, so that a torn group and foreign text are skipped.
+    fn of(path: &Path, key: &Key) -> io::Result<Self> {
+        const WINDOW: u64 = 64 * line::MAX_LINE as u64;
+        let mut file = File::open(path)?;
+        let len = file.metadata()?.len();
+        let mut window = WINDOW;
+        loop {
+            file.seek(SeekFrom::Start(len.saturating_sub(window)))?;
+            let mut tail = Vec::new();
+            (&file).take(window).read_to_end(&mut tail)?;
+            let open = tail.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
+            let is_line = line::chain_end_of(key, open).is_some();
+            let end = tail.rsplit(|byte| *byte == b'\n').find_map(|line| line::chain_end_of(key, line));
+            if end.is_some() || window >= len.min(MOST_SEARCHED) {
+                return Ok(Self { end, open_bytes: open.len() as u64, is_line });
+            }
+            window *= 8;
+        }
+    }
+
+    /// Ends the last line; with `may_cut` one that is torn is cut off. How many bytes were cut off.
+    fn mend(&self, path: &Path, may_cut: bool) -> io::Result<u64> {
+        let mut file = OpenOptions::new().append(true).open(path)?;
+        if self.is_line || !may_cut {
+            file.write_all(b"\n")?;
+            file.sync_data()?;
+            return Ok(0);
+        }
+        tracing::warn!(file = %path.display(), bytes = self.open_bytes, "the last audit line was torn; it is cut off");
+        let len = file.metadata()?.len();
+        file.set_len(len.saturating_sub(self.open_bytes))?;
+        file.sync_data()?;
+        Ok(self.open_bytes)
+    }
+}
+
+/// How much of a file's end is searched for a right line: several of the largest groups.
+const MOST_SEARCHED: u64 = 32 << 20;
 
 #[cfg(test)]
 #[path = "files_tests.rs"]

@@ -4,6 +4,7 @@
 use std::os::unix::fs::PermissionsExt;
 
 use super::super::line::Formatter;
+use super::super::pseudonym::Pseudonyms;
 use super::*;
 use crate::state::events::{Event, EventKind};
 
@@ -19,6 +20,10 @@ fn lines(formatter: &mut Formatter, count: u64) -> Vec<u8> {
     let mut out = Vec::new();
     (0..count).for_each(|at| formatter.append(&mut out, &Event::new(EventKind::Alert, at)));
     out
+}
+
+fn formatter(key: &Key, end: ChainEnd) -> Formatter {
+    Formatter::new(key, end, Pseudonyms::new(&Key::new([2; 32])))
 }
 
 #[test]
@@ -47,26 +52,36 @@ fn a_second_process_is_refused() {
 }
 
 #[test]
-fn a_torn_last_line_is_closed_and_skipped() {
+fn a_torn_last_line_is_cut_off() {
     let dir = tempfile::tempdir().unwrap();
     let key = Key::new([1; 32]);
-    let mut formatter = Formatter::new(&key, ChainEnd::default());
     let mut files = DailyFiles::claim(dir.path()).unwrap();
-    files.write_group(&lines(&mut formatter, 3), MIDNIGHT).unwrap();
+    files.write_group(&lines(&mut formatter(&key, ChainEnd::default()), 3), MIDNIGHT).unwrap();
     drop(files);
     let name = log_name(MIDNIGHT);
     let whole = read(dir.path(), &name);
-    fs::write(dir.path().join(&name), format!("{whole}[SECURITY] {{\"timest")).unwrap();
+    // A power cut may leave much, and none of it text.
+    for torn in [b"[SECURITY] {\"timest".to_vec(), vec![0; 3 << 20]] {
+        fs::write(dir.path().join(&name), [whole.as_bytes(), &torn].concat()).unwrap();
+        let files = DailyFiles::claim(dir.path()).unwrap();
+        let recovered = files.recover(&key, 3).unwrap();
+        assert_eq!((recovered.end.seq, recovered.torn), (3, torn.len() as u64));
+        assert_eq!(read(dir.path(), &name), whole);
+    }
+}
 
-    let mut files = DailyFiles::claim(dir.path()).unwrap();
-    let end = files.chain_end(&key).unwrap();
-    assert_eq!(end.seq, 3);
-    let mut formatter = Formatter::new(&key, end);
-    files.write_group(&lines(&mut formatter, 1), MIDNIGHT).unwrap();
-    let text = read(dir.path(), &name);
-    let all: Vec<_> = text.lines().collect();
-    assert_eq!((all.len(), all[3]), (5, "[SECURITY] {\"timest"));
-    assert_eq!(line::chain_end_of(&key, all[4].as_bytes()).unwrap().seq, 4);
+/// The third line was on disk: what stands in its place is no torn line.
+#[test]
+fn nothing_is_cut_off_when_a_line_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::new([1; 32]);
+    let whole = lines(&mut formatter(&key, ChainEnd::default()), 3);
+    let name = log_name(MIDNIGHT);
+    let changed = String::from_utf8(whole).unwrap().trim_end().replace("\"seq\":3", "\"seq\":4");
+    fs::write(dir.path().join(&name), &changed).unwrap();
+    let recovered = DailyFiles::claim(dir.path()).unwrap().recover(&key, 3).unwrap();
+    assert_eq!((recovered.end.seq, recovered.torn), (2, 0));
+    assert_eq!(read(dir.path(), &name), format!("{changed}\n"), "no later line is glued to it");
 }
 
 /// A crash between a line's last byte and its newline: the line is whole and counts.
@@ -74,10 +89,34 @@ fn a_torn_last_line_is_closed_and_skipped() {
 fn a_whole_line_without_its_newline_counts() {
     let dir = tempfile::tempdir().unwrap();
     let key = Key::new([1; 32]);
-    let mut out = lines(&mut Formatter::new(&key, ChainEnd::default()), 2);
-    out.pop();
-    fs::write(dir.path().join(log_name(MIDNIGHT)), out).unwrap();
-    assert_eq!(DailyFiles::claim(dir.path()).unwrap().chain_end(&key).unwrap().seq, 2);
+    let whole = lines(&mut formatter(&key, ChainEnd::default()), 2);
+    let name = log_name(MIDNIGHT);
+    fs::write(dir.path().join(&name), &whole[..whole.len() - 1]).unwrap();
+    let recovered = DailyFiles::claim(dir.path()).unwrap().recover(&key, 0).unwrap();
+    assert_eq!((recovered.end.seq, recovered.torn), (2, 0));
+    assert_eq!(read(dir.path(), &name).into_bytes(), whole);
+}
+
+#[test]
+fn the_chains_end_may_be_in_a_file_that_was_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = Key::new([1; 32]);
+    let mut formatter = formatter(&key, ChainEnd::default());
+    for name in ["security-2026-11-21.log", "security-2026-11-22.log.1", "security-2026-11-22.log-20261122"] {
+        fs::write(dir.path().join(name), lines(&mut formatter, 1)).unwrap();
+    }
+    fs::write(dir.path().join("security-2026-11-22.log"), "").unwrap();
+    fs::write(dir.path().join("security-2026-11-20.log.gz"), "\u{1f}").unwrap();
+    assert_eq!(DailyFiles::claim(dir.path()).unwrap().recover(&key, 0).unwrap().end.seq, 3);
+    for (name, is_trail) in [
+        ("security-2026-11-20.log.1.gz", true),
+        ("security-2026-11-20.log-20261120", true),
+        ("security-2026-11-20.logs", false),
+        ("security-2026-11-20.txt", false),
+        (".security-2026-11-20.log", false),
+    ] {
+        assert_eq!(is_trail_name(name), is_trail, "{name}");
+    }
 }
 
 #[test]
@@ -85,15 +124,15 @@ fn the_chain_goes_on_over_days_and_wrong_clocks() {
     let dir = tempfile::tempdir().unwrap();
     let key = Key::new([1; 32]);
     let mut files = DailyFiles::claim(dir.path()).unwrap();
-    assert_eq!(files.chain_end(&key).unwrap(), ChainEnd::default());
-    let mut formatter = Formatter::new(&key, ChainEnd::default());
+    assert_eq!(files.recover(&key, 0).unwrap(), Recovered::default());
+    let mut formatter = formatter(&key, ChainEnd::default());
     for (now, seq) in [(MIDNIGHT, 1), (MIDNIGHT + 400 * DAY, 2), (MIDNIGHT + DAY, 3)] {
         files.write_group(&lines(&mut formatter, 1), now).unwrap();
-        assert_eq!(files.chain_end(&key).unwrap().seq, seq);
+        assert_eq!(files.recover(&key, 0).unwrap().end.seq, seq);
     }
     fs::write(dir.path().join("security-9999-12-31.log"), "foreign\n").unwrap();
     fs::write(dir.path().join("security-notes.txt"), "foreign\n").unwrap();
-    assert_eq!(files.chain_end(&key).unwrap().seq, 3);
+    assert_eq!(files.recover(&key, 0).unwrap().end.seq, 3);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Nothing that a client sends can end a line, end a string or drive a terminal: control characters (C0, DEL, C1), line
 //! and paragraph separators and the bidirectional overrides are escaped beside what JSON asks for. Fields that are
-//! empty are left out; their order is fixed.
+//! empty are left out; their order is fixed. Addresses, numbers and e-mail addresses stand there as pseudonyms ([`super::pseudonym`]).
 //!
 //! ## The chain
 //! `seq` counts lines over all files and restarts. `prev` is the `mac` of the line before (64 zeros for the first ever),
@@ -12,7 +12,6 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::IpAddr;
 
 use arrayvec::ArrayString;
 use hmac::{Hmac, KeyInit, Mac};
@@ -20,13 +19,16 @@ use jiff::Timestamp;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::pseudonym::{Addresses, Pseudonyms, may_be_personal};
 use crate::control::keys::Key;
 use crate::state::events::Event;
 
+/// The key file's name in `DATA_DIR`.
+pub const KEY_FILE: &str = "audit.key";
 /// What every line begins with.
 pub const PREFIX: &str = "[SECURITY] ";
-/// The longest line, newline included: every byte of every field escaped to six, and the fixed parts.
-pub const MAX_LINE: usize = 6 * (4 * 64 + 128 + 64) + 512;
+/// The longest line, newline included: of every field each byte escaped to six, or each few replaced by a pseudonym, and the fixed parts.
+pub const MAX_LINE: usize = 7 * (4 * 64 + 128 + 64) + 640;
 /// The `prev` of the very first line.
 pub const GENESIS: [u8; 64] = [b'0'; 64];
 
@@ -72,8 +74,14 @@ pub struct Formatter {
 impl Formatter {
     /// Continues the chain at `end` under `key`.
     #[must_use]
-    pub fn new(key: &Key, end: ChainEnd) -> Self {
-        Self { end, keyed: keyed(key), clock: Clock::default(), addresses: Addresses::default() }
+    pub fn new(key: &Key, end: ChainEnd, pseudonyms: Pseudonyms) -> Self {
+        Self { end, keyed: keyed(key), clock: Clock::default(), addresses: Addresses::new(pseudonyms) }
+    }
+
+    /// Where the chain stands behind the last line that was appended.
+    #[must_use]
+    pub fn end(&self) -> &ChainEnd {
+        &self.end
     }
 
     /// Appends the event's line, newline included.
@@ -127,28 +135,9 @@ impl Clock {
     }
 }
 
-/// Writes addresses. Keeps the text of the last one: a client that sends much stands in many lines one after the other.
-#[derive(Default)]
-struct Addresses {
-    ip: Option<IpAddr>,
-    /// An IPv6 address has at most 45 characters.
-    text: ArrayString<48>,
-}
-
-impl Addresses {
-    fn write(&mut self, out: &mut Vec<u8>, ip: IpAddr) {
-        if self.ip != Some(ip) {
-            self.text.clear();
-            let _ = write!(self.text, "{ip}");
-            self.ip = Some(ip);
-        }
-        out.extend_from_slice(self.text.as_bytes());
-    }
-}
-
 /// The chain's state keyed once; cloned for each line. HMAC pads a key that is shorter than a block with zeros (RFC 2104, 2);
 /// doing so here leaves no length to be wrong.
-fn keyed(key: &Key) -> Hmac<Sha256> {
+pub(super) fn keyed(key: &Key) -> Hmac<Sha256> {
     let mut block = Zeroizing::new([0; 64]);
     for (to, from) in block.iter_mut().zip(key.expose()) {
         *to = *from;
@@ -157,7 +146,7 @@ fn keyed(key: &Key) -> Hmac<Sha256> {
     Hmac::<Sha256>::new(padded.into())
 }
 
-fn hex_mac(keyed: &Hmac<Sha256>, body: &[u8]) -> [u8; 64] {
+pub(super) fn hex_mac(keyed: &Hmac<Sha256>, body: &[u8]) -> [u8; 64] {
     let mut mac = keyed.clone();
     mac.update(body);
     let mut hex = [0; 64];
@@ -167,20 +156,67 @@ fn hex_mac(keyed: &Hmac<Sha256>, body: &[u8]) -> [u8; 64] {
     hex
 }
 
+/// The parts of a line that make it a link of the chain.
+#[derive(Clone, Copy, Debug)]
+pub struct Link<'a> {
+    /// Its number.
+    pub seq: u64,
+    /// The `mac` of the line before it, as it says.
+    pub prev: &'a [u8; 64],
+    /// Its own.
+    pub mac: &'a [u8; 64],
+    /// Whether it is a line of the trail about itself.
+    pub is_mark: bool,
+    /// What `mac` is over.
+    body: &'a [u8],
+}
+
+/// Behind `prev`'s digits and before those of `mac`, and behind these.
+const BEFORE_MAC: &[u8] = b"\",\"mac\":\"";
+/// Behind the number of a line of the trail about itself.
+const MARK: &[u8] = b",\"event\":\"checkpoint\"";
+/// Before the digits of `prev`.
+const BEFORE_PREV: &[u8] = b",\"prev\":\"";
+
+impl<'a> Link<'a> {
+    /// Of a line without its newline. `None` unless it has the form that [`Formatter`] gives lines, byte by byte where links are; whether its
+    /// `mac` is right is not asked.
+    #[must_use]
+    pub fn of(line: &'a [u8]) -> Option<Self> {
+        let json = line.strip_prefix(PREFIX.as_bytes())?;
+        let (rest, mac) = json.strip_suffix(b"\"}")?.split_last_chunk::<64>()?;
+        let rest = rest.strip_suffix(BEFORE_MAC)?;
+        let body = json.get(..rest.len() + 1)?;
+        let (rest, prev) = rest.split_last_chunk::<64>()?;
+        rest.strip_suffix(BEFORE_PREV)?;
+        // A timestamp has 24 characters from year 0 to 9999.
+        let numbered = json.get(b"{\"timestamp\":\"".len() + 24..)?.strip_prefix(b"\",\"seq\":")?;
+        let digits = numbered.split(|byte| !byte.is_ascii_digit()).next()?;
+        let mut seq = 0_u64;
+        for digit in digits {
+            seq = seq.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+        }
+        let is_mark = numbered.get(digits.len()..)?.starts_with(MARK);
+        Some(Self { seq, prev, mac, is_mark, body })
+    }
+
+    /// Whether the line is as it was written under this key.
+    #[must_use]
+    pub(super) fn is_right(&self, keyed: &Hmac<Sha256>) -> bool {
+        hex_mac(keyed, self.body) == *self.mac
+    }
+
+    /// Where the line leaves the chain.
+    #[must_use]
+    pub fn end(&self) -> ChainEnd {
+        ChainEnd { seq: self.seq, mac: *self.mac }
+    }
+}
+
 /// Reads where a line, without its newline, leaves the chain. `None` unless it is whole and its `mac` is right.
 #[must_use]
 pub fn chain_end_of(key: &Key, line: &[u8]) -> Option<ChainEnd> {
-    #[derive(serde::Deserialize)]
-    struct Tail {
-        seq: u64,
-        mac: String,
-    }
-    let json = line.strip_prefix(PREFIX.as_bytes())?;
-    let tail: Tail = serde_json::from_slice(json).ok()?;
-    let mac = <[u8; 64]>::try_from(tail.mac.as_bytes()).ok()?;
-    // `,"mac":"` + 64 digits + `"}`.
-    let body = json.get(..json.len().checked_sub(8 + 64 + 2)?)?;
-    (hex_mac(&keyed(key), body) == mac).then_some(ChainEnd { seq: tail.seq, mac })
+    Link::of(line).filter(|link| link.is_right(&keyed(key))).map(|link| link.end())
 }
 
 fn write_fields(out: &mut Vec<u8>, event: &Event, addresses: &mut Addresses) {
@@ -192,7 +228,7 @@ fn write_fields(out: &mut Vec<u8>, event: &Event, addresses: &mut Addresses) {
     out.push(b'"');
     if let Some(ip) = event.ip {
         out.extend_from_slice(b",\"ip\":\"");
-        addresses.write(out, ip.to_canonical());
+        out.extend_from_slice(addresses.pseudonym(ip.to_canonical()).as_bytes());
         out.push(b'"');
     }
     if let Some(client) = event.client {
@@ -202,10 +238,11 @@ fn write_fields(out: &mut Vec<u8>, event: &Event, addresses: &mut Addresses) {
         push_hex(out, client.id.bits());
         out.push(b'"');
     }
-    field(out, b",\"agentId\":", &event.agent);
-    field(out, b",\"tool\":", &event.tool);
-    field(out, b",\"rule\":", event.rule);
-    field(out, b",\"requestId\":", &event.request_id);
+    let pseudonyms = addresses.pseudonyms();
+    field(out, b",\"agentId\":", &event.agent, pseudonyms);
+    field(out, b",\"tool\":", &event.tool, pseudonyms);
+    field(out, b",\"rule\":", event.rule, pseudonyms);
+    field(out, b",\"requestId\":", &event.request_id, pseudonyms);
     if let Some(call) = event.call {
         out.extend_from_slice(b",\"outcome\":\"");
         out.extend_from_slice(call.outcome.wire_name().as_bytes());
@@ -217,12 +254,18 @@ fn write_fields(out: &mut Vec<u8>, event: &Event, addresses: &mut Addresses) {
         out.extend_from_slice(b",\"durationUs\":");
         push_number(out, call.duration_us);
     }
-    field(out, b",\"details\":", &event.details);
+    field(out, b",\"details\":", &event.details, pseudonyms);
 }
 
-fn field(out: &mut Vec<u8>, name: &[u8], value: &str) {
-    if !value.is_empty() {
-        out.extend_from_slice(name);
+fn field(out: &mut Vec<u8>, name: &[u8], value: &str, pseudonyms: &Pseudonyms) {
+    if value.is_empty() {
+        return;
+    }
+    out.extend_from_slice(name);
+    // Most texts hold nothing that has to be looked at twice.
+    if value.bytes().any(may_be_personal) {
+        push_json_string(out, &pseudonyms.replaced(value));
+    } else {
         push_json_string(out, value);
     }
 }
@@ -283,7 +326,8 @@ const fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'
 }
 
-fn must_escape(c: char) -> bool {
+/// Whether a character can drive a terminal, end a line for somebody, or turn its direction.
+pub(crate) fn must_escape(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

@@ -19,6 +19,7 @@ const NAME: &str = "security-2026-11-22.log";
 
 struct Rig {
     dir: tempfile::TempDir,
+    state: tempfile::TempDir,
     queues: Vec<Arc<EventQueue>>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<AuditMetrics>,
@@ -30,6 +31,7 @@ impl Rig {
         let bell = Arc::new(Bell::default());
         Self {
             dir: tempfile::tempdir().unwrap(),
+            state: tempfile::tempdir().unwrap(),
             queues: (0..queues).map(|_| Arc::new(EventQueue::with_capacity(256, Arc::clone(&bell)))).collect(),
             lifecycle: Arc::new(Lifecycle::new(1, Vec::new())),
             metrics: Arc::default(),
@@ -47,9 +49,38 @@ impl Rig {
         }
     }
 
+    fn config(&self) -> AuditConfig {
+        AuditConfig {
+            dir: Some(self.dir.path().to_path_buf()),
+            state_dir: self.state.path().to_path_buf(),
+            key: key(),
+            pseudonym_key: Key::new([4; 32]),
+            clock,
+        }
+    }
+
     fn start(&self) -> AuditWriter {
-        let config = AuditConfig { dir: Some(self.dir.path().to_path_buf()), key: key(), clock };
-        AuditWriter::start(config, self.shared()).unwrap()
+        AuditWriter::start(self.config(), self.shared()).unwrap()
+    }
+
+    fn start_on(&self, opener: Opener, linger: Duration) -> AuditWriter {
+        let files = DailyFiles::claim_with(self.dir.path(), opener).unwrap();
+        AuditWriter::start_on(Some(files), &self.config(), self.shared(), linger).unwrap()
+    }
+
+    fn is_noted(&self, seq: u64) -> bool {
+        let noted = checkpoint::read(self.state.path(), &key()).unwrap();
+        matches!(noted, checkpoint::Noted::At(checkpoint) if checkpoint.end.seq == seq)
+    }
+
+    /// What `ringwall audit verify` says, with the checkpoint.
+    fn verified(&self) -> Result<verify::Whole, String> {
+        let checkpoint = match checkpoint::read(self.state.path(), &key()).unwrap() {
+            checkpoint::Noted::At(checkpoint) => Some(checkpoint),
+            other => panic!("{other:?}"),
+        };
+        let expected = verify::Expected { key: &key(), checkpoint, beginning: verify::From::First, anchor: None };
+        verify::verify(self.dir.path(), &expected).map_err(|error| error.to_string())
     }
 
     fn text(&self) -> String {
@@ -145,16 +176,19 @@ fn breaking(stage: &Arc<AtomicU64>) -> Opener {
     })
 }
 
-/// All lines' `seq`, each checked against the chain.
-fn chained(text: &str) -> Vec<u64> {
-    let mut prev = String::from_utf8(line::GENESIS.to_vec()).unwrap();
-    let check = |text: &str| {
-        let end = line::chain_end_of(&key(), text.as_bytes()).unwrap();
-        assert!(text.contains(&format!("\"prev\":\"{prev}\"")), "{text}");
-        prev = String::from_utf8(end.mac.to_vec()).unwrap();
-        end.seq
-    };
-    text.lines().map(check).collect()
+/// How many events a trail from its beginning holds, each line checked against the chain. The trail's lines about itself are none.
+fn chained(text: &str) -> u64 {
+    let mut end = line::ChainEnd::default();
+    for line in text.lines() {
+        let link = line::Link::of(line.as_bytes()).unwrap();
+        assert_eq!((link.seq, link.prev), (end.seq + 1, &end.mac), "{line}");
+        end = line::chain_end_of(&key(), line.as_bytes()).unwrap();
+    }
+    events(text)
+}
+
+fn events(text: &str) -> u64 {
+    text.lines().filter(|line| !line.contains("\"event\":\"checkpoint\"")).count() as u64
 }
 
 #[test]
@@ -167,7 +201,7 @@ fn an_event_is_on_disk_within_100_ms() {
         thread::sleep(Duration::from_millis(if n % 2 == 0 { 30 } else { 1 }));
         let start = Instant::now();
         rig.queues[0].push(event(n)).unwrap();
-        until("a line", || rig.text().lines().count() as u64 == n);
+        until("a line", || events(&rig.text()) == n);
         best = best.min(start.elapsed());
         if n >= 20 && best < Duration::from_millis(100) {
             break;
@@ -195,12 +229,11 @@ fn events_gather_between_groups() {
 
 /// A writer that lets events gather for an hour, after a first one.
 fn patient(rig: &Rig) -> AuditWriter {
-    patient_on(DailyFiles::claim(rig.dir.path()).unwrap(), rig)
+    patient_on(rig, Box::new(|path| Ok(Box::new(fs::OpenOptions::new().append(true).create(true).open(path)?))))
 }
 
-fn patient_on(files: DailyFiles, rig: &Rig) -> AuditWriter {
-    let linger = Duration::from_secs(3600);
-    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared(), linger).unwrap();
+fn patient_on(rig: &Rig, opener: Opener) -> AuditWriter {
+    let writer = rig.start_on(opener, Duration::from_secs(3600));
     rig.queues[0].push(pressing(0)).unwrap();
     until("the first line", || rig.metrics.written.get() == 1);
     writer
@@ -221,7 +254,7 @@ fn what_is_pressing_takes_the_others_along_at_once() {
     }
     rig.queues[0].push(event(3)).unwrap();
     writer.stop().unwrap();
-    assert_eq!(chained(&rig.text()), (1..=42).collect::<Vec<_>>(), "stopping waits for no group");
+    assert_eq!(chained(&rig.text()), 42, "stopping waits for no group");
 }
 
 #[test]
@@ -241,13 +274,98 @@ fn a_queue_that_is_half_full_is_emptied_at_once() {
 fn a_file_is_reopened_at_once() {
     let rig = Rig::new(1);
     let writer = patient(&rig);
-    fs::rename(rig.dir.path().join(NAME), rig.dir.path().join("rotated")).unwrap();
+    let rotated = rig.dir.path().join(format!("{NAME}.1"));
+    fs::rename(rig.dir.path().join(NAME), &rotated).unwrap();
     rig.queues[0].push(event(2)).unwrap();
     writer.signals().reopen();
     until("the line before it", || rig.metrics.written.get() == 2);
+    // Before anything has happened: it says what it continues.
+    until("the new file", || rig.is_noted(4));
+    assert!(rig.text().contains("\"rule\":\"file\""));
+    assert_eq!(rig.verified().unwrap().lines, 4);
     rig.queues[0].push(event(3)).unwrap();
     writer.stop().unwrap();
-    assert_eq!(rig.text().lines().count(), 1);
+    assert_eq!(events(&rig.text()), 1);
+    assert_eq!(chained(&(fs::read_to_string(rotated).unwrap() + &rig.text())), 3);
+    assert_eq!(rig.verified().unwrap().lines, 6);
+}
+
+#[test]
+fn a_day_has_its_file() {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    let rig = Rig::new(1);
+    let config = AuditConfig { clock: || NOW.load(Ordering::SeqCst), ..rig.config() };
+    let writer = AuditWriter::start(config, rig.shared()).unwrap();
+    for day in 0..3_u64 {
+        NOW.store(clock() + day * 86_400_000, Ordering::SeqCst);
+        rig.queues[0].push(event(day)).unwrap();
+        until("the line", || rig.metrics.written.get() == day + 1);
+    }
+    writer.stop().unwrap();
+    let text = |day| fs::read_to_string(rig.dir.path().join(format!("security-2026-11-{day}.log"))).unwrap();
+    for (day, begins, ends) in [(22, "start", "alert"), (23, "file", "alert"), (24, "file", "checkpoint")] {
+        let text = text(day);
+        assert_eq!(events(&text), 1, "{day}");
+        assert!(text.lines().next().unwrap().contains(&format!("\"rule\":\"{begins}\"")), "{text}");
+        assert!(text.lines().last().unwrap().contains(&format!("\"event\":\"{ends}\"")), "{text}");
+    }
+    assert_eq!(chained(&[22, 23, 24].map(text).concat()), 3);
+    assert_eq!(rig.verified().unwrap().files, 3);
+}
+
+#[test]
+fn an_end_that_was_cut_off_shows_and_goes_on_showing() {
+    for restarts in [0, 1, 3] {
+        let rig = Rig::new(1);
+        let path = rig.dir.path().join(NAME);
+        let writer = rig.start();
+        (0..10).for_each(|n| rig.queues[0].push(event(n)).unwrap());
+        writer.stop().unwrap();
+        assert_eq!(rig.verified().unwrap().lines, 12);
+        let text = rig.text();
+        let kept: String = text.lines().take(9).map(|line| format!("{line}\n")).collect();
+        fs::write(&path, &kept).unwrap();
+        for _ in 0..restarts {
+            let writer = rig.start();
+            rig.queues[0].push(event(1)).unwrap();
+            writer.stop().unwrap();
+        }
+        let fault = rig.verified().unwrap_err();
+        assert!(fault.contains("lines 10 to 12"), "{restarts}: {fault}");
+        if restarts > 0 {
+            let alarms = rig.text().matches("lines 10 to 12 are missing at its end").count();
+            assert_eq!(alarms, 1, "said once: {}", rig.text());
+        }
+    }
+}
+
+#[test]
+fn a_trail_that_is_gone_altogether_shows() {
+    let rig = Rig::new(1);
+    for _ in 0..2 {
+        let writer = rig.start();
+        rig.queues[0].push(event(1)).unwrap();
+        writer.stop().unwrap();
+        fs::remove_file(rig.dir.path().join(NAME)).unwrap();
+        rig.verified().unwrap_err();
+    }
+}
+
+/// Killed between the group's sync and its note: the checkpoint is behind, and nothing is missing.
+#[test]
+fn a_checkpoint_that_stayed_behind_is_no_fault() {
+    let rig = Rig::new(1);
+    let writer = rig.start();
+    rig.queues[0].push(event(1)).unwrap();
+    until("its checkpoint", || rig.is_noted(2));
+    let early = fs::read(rig.state.path().join(checkpoint::FILE)).unwrap();
+    writer.stop().unwrap();
+    fs::write(rig.state.path().join(checkpoint::FILE), early).unwrap();
+    assert_eq!(rig.verified().unwrap().lines, 3);
+    let writer = rig.start();
+    rig.queues[0].push(event(2)).unwrap();
+    writer.stop().unwrap();
+    assert_eq!((rig.verified().unwrap().lines, chained(&rig.text())), (6, 2));
 }
 
 #[test]
@@ -262,8 +380,7 @@ fn a_writer_that_fails_is_noticed_and_nobody_waits_for_it() {
     }
     let rig = Rig::new(1);
     let stage = Arc::new(AtomicU64::new(SOUND));
-    let opener = breaking(&stage);
-    let writer = patient_on(DailyFiles::claim_with(rig.dir.path(), opener).unwrap(), &rig);
+    let writer = patient_on(&rig, breaking(&stage));
     stage.store(TO_BREAK, Ordering::SeqCst);
     rig.queues[0].push(pressing(1)).unwrap();
     until("the write", || stage.load(Ordering::SeqCst) == BREAKING);
@@ -296,7 +413,7 @@ fn stopping_writes_everything_and_the_chain_survives() {
         let producers: Vec<_> = producers.collect();
         producers.into_iter().for_each(|producer| producer.join().unwrap());
         writer.stop().unwrap();
-        assert_eq!(chained(&rig.text()), (1..=(round + 1) * 3_000).collect::<Vec<_>>());
+        assert_eq!(chained(&rig.text()), (round + 1) * 3_000);
     }
     assert_eq!(rig.metrics.written.get(), 9_000);
     assert!(rig.metrics.groups.get() < 4_500, "events are written in groups");
@@ -306,11 +423,9 @@ fn stopping_writes_everything_and_the_chain_survives() {
 fn a_full_disk_loses_nothing_and_says_so() {
     let rig = Rig::new(1);
     let full = Arc::new(AtomicBool::new(false));
-    let opener = filling(&full);
-    let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
-    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared(), LINGER).unwrap();
+    let writer = rig.start_on(filling(&full), LINGER);
     rig.queues[0].push(event(1)).unwrap();
-    until("the first line", || rig.text().lines().count() == 1);
+    until("the first line", || events(&rig.text()) == 1);
     assert!(rig.lifecycle.audit_healthy());
 
     full.store(true, Ordering::SeqCst);
@@ -323,21 +438,21 @@ fn a_full_disk_loses_nothing_and_says_so() {
     }
     until("some retries", || rig.metrics.errors.get() > 2);
     // One may be half-written at the moment.
-    until("half-written groups to be cut off again", || rig.text().lines().count() == 1);
+    until("half-written groups to be cut off again", || events(&rig.text()) == 1);
 
     full.store(false, Ordering::SeqCst);
     until("recovery", || rig.lifecycle.audit_healthy());
     writer.stop().unwrap();
-    assert_eq!(chained(&rig.text()), (1..=pushed).collect::<Vec<_>>());
+    assert_eq!(chained(&rig.text()), pushed);
     assert_eq!(rig.queues[0].refused(), 0);
+    rig.verified().unwrap();
 }
 
 #[test]
 fn stopping_with_a_full_disk_says_what_was_lost() {
     let rig = Rig::new(1);
     let opener: Opener = Box::new(|_| Ok(Box::new(fs::OpenOptions::new().append(true).open("/dev/full")?)));
-    let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
-    let writer = AuditWriter::start_on(Some(files), key(), clock, rig.shared(), LINGER).unwrap();
+    let writer = rig.start_on(opener, LINGER);
     rig.queues[0].push(event(1)).unwrap();
     until("the fault", || !rig.lifecycle.audit_healthy());
     assert!(writer.stop().unwrap_err().0 > 100);
@@ -348,20 +463,7 @@ fn a_disk_that_stays_full_bounds_memory_and_then_refuses_producers() {
     let rig = Rig::new(1);
     let opener: Opener = Box::new(|_| Ok(Box::new(fs::OpenOptions::new().append(true).open("/dev/full")?)));
     let files = DailyFiles::claim_with(rig.dir.path(), opener).unwrap();
-    let control = Arc::new(Control::default());
-    let mut writer = Writer {
-        files: Some(files),
-        formatter: Formatter::new(&key(), line::ChainEnd::default()),
-        clock,
-        shared: rig.shared(),
-        control,
-        epoch: Instant::now(),
-        pending: Vec::new(),
-        lines: 0,
-        complained: None,
-        tee: None,
-        linger: LINGER,
-    };
+    let mut writer = Writer::new(Some(files), &rig.config(), rig.shared(), LINGER).unwrap();
     let details = "x".repeat(128);
     let mut pushed = 0;
     while rig.queues[0].push(event(pushed).with_details(format_args!("{details}"))).is_ok() {
@@ -384,6 +486,7 @@ fn a_hanging_write_is_noticed_and_forgiven() {
         lifecycle: Arc::clone(&rig.lifecycle),
         thread: thread::current(),
         epoch: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
+        checkpoint: None,
     };
     signals.check_pulse();
     until("a look in time at a write of one second", || {
@@ -408,7 +511,7 @@ fn a_hanging_write_is_noticed_and_forgiven() {
 #[test]
 fn switched_off_it_takes_events_and_writes_nothing() {
     let rig = Rig::new(1);
-    let config = AuditConfig { dir: None, key: key(), clock };
+    let config = AuditConfig { dir: None, ..rig.config() };
     let writer = AuditWriter::start(config, rig.shared()).unwrap();
     (0..200).for_each(|n| rig.queues[0].push(event(n)).unwrap());
     until("the queue is taken", || rig.queues[0].is_empty());

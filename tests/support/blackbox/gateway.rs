@@ -209,8 +209,7 @@ impl Gateway {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap();
-        kill_process(pid, signal).unwrap();
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Waits for the process to end, and for all that it has written.
@@ -262,6 +261,32 @@ impl Gateway {
             found.is_some()
         });
         found.unwrap()
+    }
+
+    /// What stands in the trail for an address, a number or an e-mail address.
+    pub(crate) fn pseudonym(&self, value: &str) -> String {
+        let key = std::fs::read(self.folder().join("ringwall-data/pseudonym.key")).unwrap();
+        let key = ringwall::control::keys::Key::new(key.try_into().unwrap());
+        let pseudonym = ringwall::control::audit::pseudonym::Pseudonyms::new(&key).of(value).unwrap();
+        assert!(!pseudonym.contains(value));
+        pseudonym.to_string()
+    }
+
+    /// `ringwall` with these arguments, where the gateway is.
+    pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
+        command.args(arguments).current_dir(self.folder()).env_clear().output().unwrap()
+    }
+
+    /// Limits the size of files that it may write, or no longer does.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+        let maximum = getrlimit(Resource::Fsize).maximum;
+        prlimit(Some(self.pid()), Resource::Fsize, Rlimit { current: bytes.or(maximum), maximum }).unwrap();
+    }
+
+    fn pid(&self) -> Pid {
+        i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).unwrap()
     }
 
     pub(crate) fn folder(&self) -> &Path {
