@@ -294,7 +294,7 @@ impl Stops {
         let by_length = self.by_length.get(name.len()).copied().unwrap_or_default();
         let starts_with =
             |prefix: &&[u8]| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
-        (by_length >> letter & 1 == 1 && self.of_length(name.len()).iter().any(|stop| name.eq_ignore_ascii_case(stop)))
+        (by_length >> letter & 1 == 1 && self.of_length(name.len()).iter().any(|stop| is_spelling_of(name, stop)))
             || (self.by_letter >> letter & 1 == 1 && self.prefixes.iter().any(starts_with))
     }
 }
@@ -304,6 +304,15 @@ impl Stops {
         let bound = |at: usize| self.starts.get(at).map_or(0, |at| usize::from(*at));
         self.names.get(bound(len)..bound(len.saturating_add(1))).unwrap_or_default()
     }
+}
+
+/// Whether a field's name is `stop` (of its length, in lower case) in any case, eight bytes at a time. A field's name is a token, and of a token's
+/// bytes only upper case letters become another letter, digit or hyphen by the bit that tells the cases apart.
+fn is_spelling_of(name: &[u8], stop: &[u8]) -> bool {
+    const CASE: u64 = u64::MAX / 255 * 0x20;
+    let ((name, name_rest), (stop, stop_rest)) = (name.as_chunks::<8>(), stop.as_chunks::<8>());
+    let is_word = |(name, stop): (&[u8; 8], &[u8; 8])| u64::from_ne_bytes(*name) | CASE == u64::from_ne_bytes(*stop);
+    name.iter().zip(stop).all(is_word) && name_rest.iter().zip(stop_rest).all(|(name, stop)| name | 0x20 == *stop)
 }
 
 /// Whether a `Connection` value is one that names no field; nearly all are.

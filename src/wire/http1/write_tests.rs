@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 use super::super::request::parse_request;
 use super::super::response::parse_response;
 use super::*;
@@ -64,6 +64,22 @@ fn response_fields_that_are_passed_on() {
         "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n\
          Retry-After: 1\r\nAllow: POST\r\n"
     );
+}
+
+#[test]
+fn stopped_names_are_compared_as_tokens_in_any_case() {
+    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    for stop in REQUEST_NAMES.into_iter().chain(RESPONSE_NAMES) {
+        assert!(stop.iter().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')), "{stop:?}");
+        let mut name = stop.to_vec();
+        for at in 0..stop.len() {
+            for byte in (0..=u8::MAX).filter(token) {
+                name[at] = byte;
+                assert_eq!(is_spelling_of(&name, stop), name.eq_ignore_ascii_case(stop), "{name:?}");
+            }
+            name[at] = stop[at].to_ascii_uppercase();
+        }
+    }
 }
 
 /// Names that are passed on, and names that are not, in spellings of both.
