@@ -253,3 +253,25 @@ impl Worker {
 
 /// What a worker remembers of JWTs.
 pub(super) type Verified = RefCell<VerifiedTokens>;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::state::credentials::TokenId;
+
+    #[test]
+    fn only_a_token_that_is_valid_speaks_for_itself() {
+        let token = Arc::new(TokenEntry::new(TokenId::new(1, [0; 4]), Arc::from("alpha"), 10_000, 0));
+        let (leases, mut held, id) = (Leases::default(), None, "1f00002a".parse().unwrap());
+        leases.hold(id, &mut held, Some(Lease::Token(token.clone())));
+        assert!(held.as_ref().unwrap().renew(9_999));
+        assert_eq!(token.last_used_ms(), 9_999, "its use is noted");
+        assert!(!held.as_ref().unwrap().renew(10_000), "its time is over");
+        token.end_at(0);
+        assert!(!held.as_ref().unwrap().renew(1), "it was revoked");
+        // Whether a session still is depends on more than the lease.
+        leases.hold(id, &mut held, Some(Lease::Until(10_000)));
+        assert!(!held.as_ref().unwrap().renew(1));
+    }
+}
