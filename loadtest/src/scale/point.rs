@@ -72,9 +72,10 @@ pub(super) fn measure(process: &Running, load: &Load) -> io::Result<Round> {
 pub(super) fn measure_together(processes: &[Running], connections: usize, calls: u64) -> io::Result<Round> {
     let parts = processes.len().max(1);
     let rounds: io::Result<Vec<Round>> = std::thread::scope(|scope| {
+        // A load is made where it runs: it is not to be sent.
         let part = |process| {
-            let load = load(process, (connections / parts).max(1), (calls / parts as u64).max(1));
-            scope.spawn(move || measure(process, &load))
+            let (connections, calls) = ((connections / parts).max(1), (calls / parts as u64).max(1));
+            scope.spawn(move || measure(process, &load(process, connections, calls)))
         };
         let running: Vec<_> = processes.iter().map(part).collect();
         let ended =
