@@ -5,6 +5,7 @@
 //! verify them. A million events in a temporary directory unless said otherwise.
 #![allow(
     clippy::expect_used,
+    clippy::panic,
     clippy::disallowed_methods,
     reason = "what cannot be set up ends the bench; its threads are its own"
 )]

@@ -112,9 +112,8 @@ fn a_revocation_ends_every_connection_of_the_token_and_no_other() {
             line["details"] == "credential revoked" && line["clientId"].as_str().unwrap().starts_with(door)
         });
     }
-    gateway.audited("token_revoked", |line| {
-        line["agentId"] == "alpha" && line["details"] == format!("token {id}, from 127.0.0.1")
-    });
+    let details = format!("token {id}, from {}", gateway.pseudonym("127.0.0.1"));
+    gateway.audited("token_revoked", |line| line["agentId"] == "alpha" && line["details"] == details);
 
     for peer in [&mut kept_socket, &mut kept_lines, &mut changed] {
         assert_eq!(peer.ask(&initialize())["id"], 0);

@@ -77,7 +77,10 @@ fn what_never_ends_is_ended() {
     }
     let mut closed: Vec<String> = Vec::new();
     until("the ends to be recorded", || {
-        closed = gateway.trail().iter().filter_map(|line| Some(line["details"].as_str()?.to_owned())).collect();
+        let trail = gateway.trail();
+        // The trail has lines about itself, too.
+        let lines = trail.iter().filter(|line| line["event"] != "checkpoint");
+        closed = lines.filter_map(|line| Some(line["details"].as_str()?.to_owned())).collect();
         closed.len() >= 3
     });
     closed.sort_unstable();

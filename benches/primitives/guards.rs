@@ -7,13 +7,17 @@ use std::path::PathBuf;
 use ringwall::bench::Sealing;
 use ringwall::guard::hosts::Hosts;
 use ringwall::guard::identity::{self, AgentArgument};
-use ringwall::guard::{Authenticator, Principal, TrustedProxies};
+use ringwall::guard::{Authenticator, Issued, Principal, TrustedProxies};
 use ringwall::rpc::Parser;
 use ringwall::settings::secret::sha256;
 use ringwall::settings::{Inputs, Settings};
+use ringwall::state::credentials::Credentials;
 
 use crate::case::Case;
 use crate::inputs::{AGENT, CALL, DOOR_TOKEN, TOKEN, UNNAMED_CALL, UPSTREAM_SESSION};
+
+/// Some time in 2026.
+const NOW_MS: u64 = 1_795_305_600_000;
 
 pub(crate) fn cases() -> Vec<Case> {
     [from_the_head(), identities(), sessions()].into_iter().flatten().collect()
@@ -61,7 +65,11 @@ fn from_the_head() -> Vec<Case> {
 
 fn token(name: &'static str, value: String, settings: &Settings, right: fn(Option<Principal>) -> bool) -> Case {
     let authenticator = Authenticator::new(&settings.auth, &settings.policy.agents);
-    Case::new(name, 0, move || right(authenticator.check(black_box(Some(value.as_bytes()))).ok()))
+    let tokens = Credentials::default();
+    Case::new(name, 0, move || {
+        let issued = Issued { tokens: &tokens, now_ms: NOW_MS };
+        right(authenticator.check(black_box(Some(value.as_bytes())), issued).ok().map(|shown| shown.principal))
+    })
 }
 
 fn identities() -> Vec<Case> {

@@ -27,7 +27,7 @@ use axum::extract::{ConnectInfo, Extension, Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
-use axum::routing::{get, post, put};
+use axum::routing::get;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -92,9 +92,9 @@ fn operators_routes() -> OpenApiRouter<Admin> {
         .routes(routes!(alerts::list))
         .routes(routes!(upstreams))
         .routes(routes!(settings))
-        .route("/admin/providers", get(providers::list))
-        .route("/admin/providers/{name}", put(providers::put).delete(providers::remove))
-        .route("/admin/vault/rotate", post(providers::rotate))
+        .routes(routes!(providers::list))
+        .routes(routes!(providers::put, providers::remove))
+        .routes(routes!(providers::rotate))
 }
 
 /// All routes of the admin listener.

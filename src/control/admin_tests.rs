@@ -115,6 +115,11 @@ fn the_openapi_document_is_true() {
             if method != "get" || path.contains('{') {
                 continue;
             }
+            if path == "/admin/providers" {
+                // There is no key here.
+                assert!(ask_with(rig.admin, "GET", path, &bearer).contains("vault_locked"));
+                continue;
+            }
             // What is answered has every member that the document promises, and no other.
             let answer = ask_with(rig.admin, "GET", path, &bearer);
             assert!(answer.starts_with("HTTP/1.1 200 "), "{what}: {answer}");
@@ -124,7 +129,7 @@ fn the_openapi_document_is_true() {
             assert_eq!(names, schema["properties"].as_object().unwrap().keys().collect::<Vec<_>>(), "{what}");
         }
     }
-    assert!(operations >= 12, "{operations}");
+    assert!(operations >= 16, "{operations}");
 }
 
 #[test]

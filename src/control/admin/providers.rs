@@ -1,33 +1,57 @@
 //! Credentials of providers: what there is, never what it is. Putting one, taking one away, sealing all under another key.
 //!
-//! `GET /admin/providers?limit=&after=`, `PUT` and `DELETE /admin/providers/{name}`, `POST /admin/vault/rotate`. Without
+//! `GET /admin/providers?limit=&cursor=`, `PUT` and `DELETE /admin/providers/{name}`, `POST /admin/vault/rotate`. Without
 //! `CREDENTIALS_ENCRYPTION_KEY` all answer 503 `vault_locked`. What has changed is in the audit trail, with the address that asked for it.
 
 use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
-use super::super::http::{answer, problem};
+use super::super::http::{json, problem, rfc3339};
+use super::accept::{Asked, Told, Within};
+use super::document::{BadBody, BadQuery, Conflict, Guarded, Missing};
 use super::{Admin, Peer};
 use crate::state::events::{Event, EventKind};
 use crate::store::StoreError;
 use crate::vault::seal::Key;
-use crate::vault::{MAX_CREDENTIALS, VaultError, is_name, is_value};
+use crate::vault::{VaultError, is_name, is_value};
 
 const DEFAULT_LIMIT: usize = 100;
 
-#[derive(Deserialize)]
+/// Which credentials are wanted; nothing: the first of them.
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Page {
-    limit: Option<usize>,
-    after: Option<String>,
+#[into_params(parameter_in = Query)]
+pub(super) struct Filter {
+    /// Credentials of a page
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 100)]
+    limit: Option<Within<1, 1000>>,
+    /// The `next` of the page before
+    #[param(min_length = 1, max_length = 64)]
+    cursor: Option<String>,
+}
+
+impl Told for Filter {
+    const ALLOWED: &'static str = "Filters are limit=1 to 1000, cursor=the next of the page before, each once.";
+}
+
+/// The credential in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[allow(dead_code, reason = "a part of the document")]
+struct ProviderName {
+    /// What it is called, in the policy as well
+    #[param(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
+    name: String,
 }
 
 /// A page of the list.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = ProvidersPage)]
 pub struct ListedPage {
     /// The key that new ones are sealed under.
     pub key: String,
@@ -38,13 +62,15 @@ pub struct ListedPage {
 }
 
 /// What is told of a credential.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = Provider)]
 pub struct Listed {
     /// What it is called.
     pub name: String,
     /// How often it was written.
     pub revision: u64,
     /// When it was last changed, RFC 3339.
+    #[schema(format = DateTime)]
     pub updated: String,
     /// The key that it is under.
     pub key: String,
@@ -54,17 +80,16 @@ pub struct Listed {
     pub used_by: Vec<String>,
 }
 
-pub(super) async fn list(State(admin): State<Admin>, page: Result<Query<Page>, QueryRejection>) -> Response {
-    let Ok(Query(page)) = page else { return bad_query() };
-    let limit = page.limit.unwrap_or(DEFAULT_LIMIT);
-    if !(1..=MAX_CREDENTIALS).contains(&limit) {
-        return bad_query();
-    }
+/// The credentials in the vault, a page at a time; never their values
+#[utoipa::path(get, path = "/admin/providers", operation_id = "listProviders", params(Filter),
+    responses((status = 200, description = "A page", body = ListedPage), BadQuery, Guarded))]
+pub(super) async fn list(State(admin): State<Admin>, Asked(filter): Asked<Filter>) -> Response {
+    let limit = filter.limit.and_then(|limit| usize::try_from(limit.get()).ok()).unwrap_or(DEFAULT_LIMIT);
     let (key, all) = match admin.vault.list().await {
         Ok(listed) => listed,
         Err(error) => return refusal(&error),
     };
-    let after = page.after.unwrap_or_default();
+    let after = filter.cursor.unwrap_or_default();
     let mut wanted: Vec<_> = all.into_iter().filter(|one| one.name > after).take(limit + 1).collect();
     let more = wanted.len() > limit;
     wanted.truncate(limit);
@@ -77,16 +102,38 @@ pub(super) async fn list(State(admin): State<Admin>, page: Result<Query<Page>, Q
         readable: one.readable,
         used_by: one.used_by,
     });
-    json(&ListedPage { key: key.to_string(), providers: providers.collect(), next })
+    json(200, &ListedPage { key: key.to_string(), providers: providers.collect(), next })
 }
 
-/// Not `Debug`.
-#[derive(Deserialize)]
+/// A credential that is to be stored. Not `Debug`.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Put {
+#[schema(as = PutProvider)]
+pub(super) struct Put {
+    /// What upstreams are shown; it is told to nobody again
+    #[schema(min_length = 1, max_length = 4096, format = Password)]
     credential: String,
 }
 
+/// What was stored.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StoredProvider {
+    /// What it is called.
+    name: String,
+    /// How often it was written.
+    revision: u64,
+}
+
+/// What is not there any more.
+#[derive(Serialize, ToSchema)]
+pub(super) struct DeletedProvider {
+    /// What it was called.
+    name: String,
+}
+
+/// Store a credential, in the place of one of that name
+#[utoipa::path(put, path = "/admin/providers/{name}", operation_id = "putProvider", params(ProviderName), request_body = Put,
+    responses((status = 200, description = "Stored, and in force", body = StoredProvider), BadBody, Conflict, Guarded))]
 pub(super) async fn put(
     State(admin): State<Admin>,
     Path(name): Path<String>,
@@ -116,32 +163,39 @@ pub(super) async fn put(
     match admin.vault.put(&name, &credential).await {
         Ok(revision) => {
             admin.note_change(&peer, format_args!("credential {name}: revision {revision} stored"));
-            json(&serde_json::json!({ "name": name, "revision": revision }))
+            json(200, &StoredProvider { name, revision })
         }
         Err(error) => refusal(&error),
     }
 }
 
+/// Delete a credential
+#[utoipa::path(delete, path = "/admin/providers/{name}", operation_id = "deleteProvider", params(ProviderName),
+    responses((status = 200, description = "It is gone", body = DeletedProvider), Missing, Conflict, Guarded))]
 pub(super) async fn remove(State(admin): State<Admin>, Path(name): Path<String>, peer: Peer) -> Response {
     match admin.vault.delete(&name).await {
         Ok(true) => {
             admin.note_change(&peer, format_args!("credential {name} deleted"));
-            json(&serde_json::json!({ "name": name }))
+            json(200, &DeletedProvider { name })
         }
         Ok(false) => problem(404, "not_found", "The vault has no credential of this name."),
         Err(error) => refusal(&error),
     }
 }
 
-/// Not `Debug`.
-#[derive(Deserialize)]
+/// Under which key all is to be sealed anew. Not `Debug`.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct Rotate {
+#[schema(as = RotateVault)]
+pub(super) struct Rotate {
+    /// 64 hexadecimal digits; without it the key of the settings
+    #[schema(min_length = 64, max_length = 64, pattern = "^[0-9A-Fa-f]{64}$", format = Password)]
     key: Option<String>,
 }
 
 /// What came of a rotation.
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = RotatedVault)]
 pub struct Rotated {
     /// The key that everything is under now.
     pub key: String,
@@ -149,6 +203,9 @@ pub struct Rotated {
     pub resealed: usize,
 }
 
+/// Seal all credentials under another key
+#[utoipa::path(post, path = "/admin/vault/rotate", operation_id = "rotateVault", request_body = Rotate,
+    responses((status = 200, description = "All are under it", body = Rotated), BadBody, Conflict, Guarded))]
 pub(super) async fn rotate(State(admin): State<Admin>, peer: Peer, body: Result<Bytes, BytesRejection>) -> Response {
     let body = match whole(body) {
         Ok(body) => body,
@@ -166,7 +223,7 @@ pub(super) async fn rotate(State(admin): State<Admin>, peer: Peer, body: Result<
     match admin.vault.rotate(key).await {
         Ok((key, resealed)) => {
             admin.note_change(&peer, format_args!("vault: {resealed} credentials sealed under key {key}"));
-            json(&Rotated { key: key.to_string(), resealed })
+            json(200, &Rotated { key: key.to_string(), resealed })
         }
         Err(error) => refusal(&error),
     }
@@ -187,7 +244,7 @@ fn whole(body: Result<Bytes, BytesRejection>) -> Result<Zeroizing<Vec<u8>>, Box<
         // Where nobody else has the buffer it becomes ours, and there is no second one.
         Ok(bytes) => Ok(Zeroizing::new(Vec::from(bytes))),
         Err(rejection) if rejection.status().as_u16() == 413 => {
-            Err(Box::new(problem(413, "body_too_large", "The body is too large.")))
+            Err(Box::new(problem(413, "too_large", "A body of at most 64 KiB is taken.")))
         }
         Err(_) => Err(Box::new(problem(400, "invalid_body", "The body could not be read."))),
     }
@@ -209,20 +266,4 @@ fn refusal(error: &VaultError) -> Response {
         first.make_ascii_uppercase();
     }
     problem(status, code, &format!("{detail}."))
-}
-
-fn bad_query() -> Response {
-    problem(400, "invalid_query", "Accepted are limit (1 to 1000) and after (a name).")
-}
-
-fn json(body: &impl Serialize) -> Response {
-    match serde_json::to_string(body) {
-        Ok(text) => answer(200, "application/json", text),
-        Err(_) => problem(500, "encoding_failed", "The answer could not be encoded."),
-    }
-}
-
-fn rfc3339(at_ms: u64) -> String {
-    let at = i64::try_from(at_ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    at.unwrap_or_default().to_string()
 }

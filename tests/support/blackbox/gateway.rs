@@ -196,14 +196,14 @@ impl Gateway {
         self.metric_of(name, "")
     }
 
-    /// Likewise of the lines whose labels contain `label`.
-    pub(crate) fn metric_of(&self, name: &str, label: &str) -> f64 {
+    /// Likewise of the lines that have all of these labels, with commas between them.
+    pub(crate) fn metric_of(&self, name: &str, labels: &str) -> f64 {
         let mut client = Client::connect(self.admin);
         client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let text = client.response().text();
         text.lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])))
-            .filter(|line| line.contains(label))
+            .filter(|line| labels.split(',').all(|label| line.contains(label)))
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
     }
