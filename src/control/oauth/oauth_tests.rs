@@ -190,17 +190,21 @@ fn a_session_is_renewed_token_by_token_and_a_copy_of_an_old_one_ends_it() {
 }
 
 #[test]
-fn of_many_requests_with_one_refresh_token_exactly_one_is_granted() {
+fn of_many_requests_with_one_refresh_token_at_most_one_is_granted() {
     run(async {
         let rig = Rig::start(10).await;
         for _ in 0..20 {
             let pair = rig.login("alpha").await.unwrap();
             let answers = join_all((0..8).map(|_| rig.refresh(&pair.refresh))).await;
-            assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+            let granted: Vec<Pair> = answers.into_iter().filter_map(Result::ok).collect();
+            // None where the second use was seen before the first was answered.
+            assert!(granted.len() <= 1, "{}", granted.len());
             // The token was used twice, so its session has ended for the one as well.
-            let won = answers.into_iter().find_map(Result::ok).unwrap();
-            assert!(!rig.is_live(&won.access));
-            worthless(rig.refresh(&won.refresh).await);
+            assert!(!rig.is_live(&pair.access));
+            for won in granted {
+                assert!(!rig.is_live(&won.access));
+                worthless(rig.refresh(&won.refresh).await);
+            }
             let alarms = rig.events().into_iter().filter(|event| event.kind == EventKind::RefreshReuse);
             assert_eq!(alarms.count(), 1);
         }
