@@ -10,6 +10,7 @@
 //! | the body says that it is something else | 415 `unsupported_media_type` |
 //! | the body is JSON, and not as it may be | 422 `invalid_body` |
 
+use std::fmt;
 use std::str::FromStr;
 
 use axum::Json;
@@ -18,8 +19,8 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeOwned, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::control::http::{MAX_BODY, problem};
 use crate::guard::jwt::is_agent_id;
@@ -103,10 +104,41 @@ impl<S: Send + Sync, T: DeserializeOwned + Told> FromRequest<S> for Body<T> {
     }
 }
 
-/// A number of a bounded range.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "u64")]
+/// A number of a bounded range. `5.0` is a whole number to JSON Schema (2020-12, 4.2.3), and so it is here.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Within<const MIN: u64, const MAX: u64>(u64);
+
+impl<'de, const MIN: u64, const MAX: u64> Deserialize<'de> for Within<MIN, MAX> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_u64(Whole::<MIN, MAX>)
+    }
+}
+
+/// Reads a [`Within`].
+struct Whole<const MIN: u64, const MAX: u64>;
+
+impl<const MIN: u64, const MAX: u64> Visitor<'_> for Whole<MIN, MAX> {
+    type Value = Within<MIN, MAX>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        Within::try_from(number).map_err(E::custom)
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        // Whole numbers up to there are exact.
+        let whole = (number.fract() == 0.0 && (0.0..9_007_199_254_740_992.0).contains(&number)).then_some(number);
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "whole, not negative, and below 2^53"
+        )]
+        whole.map(|number| number as u64).ok_or_else(|| E::custom("not a whole number")).and_then(|n| self.visit_u64(n))
+    }
+}
 
 impl<const MIN: u64, const MAX: u64> Within<MIN, MAX> {
     pub(crate) fn get(self) -> u64 {

@@ -15,7 +15,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::accept::{Asked, Limit, Named, Refused, Told, rows};
+use super::accept::{AgentId, Asked, Limit, Named, Refused, Told, rows};
 use super::document::{BadQuery, Guarded, Missing, address};
 use super::{Admin, Peer};
 use crate::control::http::{json, rfc3339};
@@ -35,8 +35,8 @@ pub(super) struct Filter {
     #[param(inline)]
     door: Option<DoorName>,
     /// Of one agent
-    #[param(max_length = 128)]
-    agent: Option<String>,
+    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_.:@-]+$")]
+    agent: Option<AgentId>,
     /// Of one client address
     #[param(schema_with = address)]
     ip: Option<IpAddr>,
@@ -141,7 +141,7 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(filter): Asked<Filter
     let wanted = |row: &Row| {
         door.is_none_or(|door| row.door == door)
             && ip.is_none_or(|ip| row.client == ip)
-            && filter.agent.as_deref().is_none_or(|agent| !agent.is_empty() && row.agent.as_str() == agent)
+            && filter.agent.as_ref().is_none_or(|agent| row.agent.as_str() == agent.0)
     };
     let page = admin.connections.page(start, rows(filter.limit), wanted);
     let now_ms = admin.now_ms();

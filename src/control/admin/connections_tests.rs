@@ -60,7 +60,6 @@ fn filters_and_pages() {
         ("?door=http", &[names[0].clone(), names[2].clone()]),
         ("?door=tcp", &[]),
         ("?agent=alpha", &names[2..]),
-        ("?agent=", &[]),
         ("?ip=10.0.0.1", &names[..2]),
         ("?ip=::ffff:10.0.0.2", &names[2..]),
         ("?ip=10.0.0.1&door=ws", &names[1..2]),
@@ -73,8 +72,17 @@ fn filters_and_pages() {
     let (_, second) = asked(&rig, "GET", &format!("/admin/connections?limit=2&cursor={after}"));
     assert_eq!([ids(&first), ids(&second)].concat(), names);
     assert_eq!(second["next"], Value::Null);
-    for query in ["?door=x", "?limit=0", "?limit=501", "?limit=x", "?cursor=x", "?ip=x", "?agnt=a", "?door=ws&door=ws"]
-    {
+    for query in [
+        "?door=x",
+        "?limit=0",
+        "?limit=501",
+        "?limit=x",
+        "?cursor=x",
+        "?ip=x",
+        "?agnt=a",
+        "?agent=",
+        "?door=ws&door=ws",
+    ] {
         let (status, body) = asked(&rig, "GET", &format!("/admin/connections{query}"));
         assert_eq!((status, &body["code"]), (400, &"invalid_filter".into()), "{query}");
     }

@@ -31,7 +31,7 @@ pub(super) struct Filter {
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<Within<1, 1000>>,
     /// The `next` of the page before
-    #[param(min_length = 1, max_length = 64)]
+    #[param(max_length = 64)]
     cursor: Option<String>,
 }
 
@@ -111,7 +111,12 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(filter): Asked<Filter
 #[schema(as = PutProvider)]
 pub(super) struct Put {
     /// What upstreams are shown; it is told to nobody again
-    #[schema(min_length = 1, max_length = 4096, format = Password)]
+    #[schema(
+        min_length = 1,
+        max_length = 4096,
+        pattern = "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]([^\\u0000-\\u001f\\u007f-\\u009f]*[^\\s\\u0000-\\u001f\\u007f-\\u009f])?$",
+        format = Password
+    )]
     credential: String,
 }
 

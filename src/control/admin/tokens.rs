@@ -114,7 +114,7 @@ pub struct TokenShown {
     /// What it is for.
     pub label: String,
     /// `valid`, `expired` or `revoked`.
-    #[schema(inline)]
+    #[schema(value_type = String, pattern = "^(valid|expired|revoked)$")]
     pub state: TokenState,
     /// When it was issued.
     #[schema(format = DateTime)]

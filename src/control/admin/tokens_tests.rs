@@ -102,6 +102,8 @@ fn bodies_are_read_strictly() {
         js!({"agent": "a", "expiresInSeconds": -1}),
         js!({"agent": "a", "expiresInSeconds": 315_360_001}),
         js!({"agent": "a", "expiresInSeconds": "1"}),
+        js!({"agent": "a", "expiresInSeconds": 1.5}),
+        js!({"agent": "a", "expiresInSeconds": 1e300}),
     ] {
         let (status, told, _) = ask(&rig, "POST", "/admin/tokens", Some(&body));
         assert_eq!((status, &told["code"]), (422, &"invalid_body".into()), "{body}");
@@ -110,6 +112,7 @@ fn bodies_are_read_strictly() {
     assert_eq!(ask(&rig, "GET", "/admin/tokens", None).1, js!({"tokens": [], "next": null}));
     issue(&rig, js!({"agent": "a".repeat(128), "label": "ä".repeat(100), "expiresInSeconds": 315_360_000}));
     issue(&rig, js!({"agent": "a", "label": null, "expiresInSeconds": null}));
+    issue(&rig, js!({"agent": "a", "expiresInSeconds": 464.0}));
 }
 
 #[test]
