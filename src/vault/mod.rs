@@ -2,7 +2,7 @@
 //!
 //! - [`seal`]: AES-256-GCM over one credential, with everything that is stored beside it as associated data.
 //! - [`keeper`]: the vault of a running gateway.
-//! - [`line`]: the header line that carries one.
+//! - [`mod@line`]: the header line that carries one.
 //!
 //! Promises: no credential is stored, printed or answered in clear; what was changed in the store is found; a key that is not the records' own
 //! changes nothing; every buffer of ours that held one is wiped. What it does not do: wipe the requests that carry one on their way out, or
