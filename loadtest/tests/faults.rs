@@ -42,10 +42,32 @@ fn assert_passed((output, results): &(Output, serde_json::Value)) {
     }
 }
 
+/// Runs a command so often, and each time for longer, until the harness itself got to run: what it sees while it does not, be it late lines or no
+/// calls, is not the gateway's doing.
+fn run_unhindered(ringwall: &Path, arguments: &[&str], lengths: [&str; 4]) -> (Output, serde_json::Value) {
+    let mut last = None;
+    for length in lengths {
+        let results = run(ringwall, &[arguments, &[length]].concat());
+        let runs = results.1["runs"].as_array().cloned().unwrap_or_default();
+        let has_kept_up = |run: &serde_json::Value| {
+            let checks = run["checks"].as_array().unwrap();
+            let kept_up = checks.iter().find(|check| check["name"] == "the harness has kept up").unwrap();
+            kept_up["passed"] == true && run["calls"].as_u64().unwrap() > 100
+        };
+        let is_unhindered = !runs.is_empty() && runs.iter().all(has_kept_up);
+        last = Some(results);
+        if is_unhindered {
+            break;
+        }
+    }
+    last.unwrap()
+}
+
 #[test]
 fn a_scenario_of_each_side_passes() {
     let Some(ringwall) = ringwall() else { return };
-    let results = run(&ringwall, &["faults", "--only", "wrong-id", "--several-only", "--seconds", "1"]);
+    let arguments = ["faults", "--only", "wrong-id", "--several-only", "--seconds"];
+    let results = run_unhindered(&ringwall, &arguments, ["1", "2", "10", "30"]);
     assert_passed(&results);
     let counts = results.1["runs"][0]["counts"].as_array().unwrap();
     let broken = counts.iter().filter(|count| count["fault"] == "wrong-id");
@@ -55,7 +77,7 @@ fn a_scenario_of_each_side_passes() {
 #[test]
 fn ten_seconds_of_everything_pass() {
     let Some(ringwall) = ringwall() else { return };
-    assert_passed(&run(&ringwall, &["soak", "--minutes", "0.17"]));
+    assert_passed(&run_unhindered(&ringwall, &["soak", "--minutes"], ["0.17", "0.3", "1", "2"]));
 }
 
 #[test]

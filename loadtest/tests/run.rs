@@ -1,7 +1,7 @@
 //! `loadtest run` as it is used, through a gateway: every door carries its calls, and a result is printed and written down.
 //!
 //! The gateway is the one that `RINGWALL` names, or is built.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -21,15 +21,20 @@ impl Drop for Running {
     }
 }
 
+/// Ports that are free, and below those from which connections of other processes get theirs (32768 and up).
 fn free_ports<const N: usize>() -> [u16; N] {
+    let start = u16::try_from(std::process::id() % 4000).unwrap();
+    let mut candidates = (0..4000).map(|n| 16_000 + (start + n) % 4000);
     // All are held until all are known, so that they differ.
-    let held: [TcpListener; N] = std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let held: [TcpListener; N] = std::array::from_fn(|_| {
+        candidates.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()).expect("a free port")
+    });
     held.map(|listener| listener.local_addr().unwrap().port())
 }
 
 fn start(command: &mut Command, port: u16) -> Running {
     let mut running = Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(120);
     while TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).is_err() {
         assert!(Instant::now() < end && running.0.try_wait().unwrap().is_none(), "{command:?} does not listen");
         std::thread::park_timeout(Duration::from_millis(10));
