@@ -16,7 +16,7 @@
 //! Promises
 //! - What is answered with 200 is on disk: a session that was opened, a refresh token that took another's place, an end.
 //! - What is done has its line in the audit trail: room for it is taken before.
-//! - Of two requests with one refresh token exactly one is granted. The other, and every later one, ends the session: who has a token that
+//! - Of two requests with one refresh token at most one is granted. The other, and every later one, ends the session: who has a token that
 //!   was used before has a copy of it.
 //! - Requests are served beside one another, at most [`AT_ONCE`]; others wait in a bounded queue ([`crate::gateway::desk`]).
 
