@@ -59,7 +59,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
     )
     .unwrap();
     let alert_metrics = ringwall::control::alerts::metrics();
-    let (alerts, outbox) = Alerts::new(Arc::clone(&events), Arc::clone(&alert_metrics), clock);
+    let (alerts, exits) = Alerts::new(Arc::clone(&events), Arc::clone(&alert_metrics), clock);
     let phases = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&phases);
     let data_dir = tempfile::tempdir().unwrap();
@@ -92,6 +92,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 broker: None,
                 call_records: None,
                 otlp: Arc::default(),
+                store: Arc::default(),
                 started_at_ms: 0,
                 lifecycle: Arc::clone(&lifecycle),
                 version: "0",
@@ -106,7 +107,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             )),
             audit: audit.signals(),
             alerts,
-            outbox,
+            exits,
             mailbox: None,
             tokens: ringwall::control::tokens::Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             store,

@@ -15,6 +15,8 @@ use blackbox::{
 };
 use rustix::process::Signal;
 
+const OPERATOR: &str = "orchestrator-token-of-32-characters";
+
 /// What says what the process is, and does not move while it lives.
 const FACTS: [&str; 4] = ["ringwall_build", "ringwall_workers", "process_start_time_seconds", "process_max_fds"];
 
@@ -78,6 +80,7 @@ impl Stage {
         let url = format!("http://{}/hook", hooks.address);
         let collector = format!("http://{}", hooks.address);
         let settings = [
+            ("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR),
             ("TRUSTED_PROXIES", "127.0.0.1"),
             ("TCP_MAX_CONNECTIONS", "2"),
             ("MAX_REQUEST_SIZE", "100000"),
@@ -176,6 +179,7 @@ fn every_declared_metric_moves() {
     limits(&mut stage);
     shared_servers(&mut stage);
     a_trail_that_cannot_be_written(&mut stage);
+    a_database_that_is_held(&mut stage);
     guessing(&mut stage);
     an_upstream_that_goes(&mut stage);
     drain(&mut stage, &facts);
@@ -351,6 +355,32 @@ fn a_trail_that_cannot_be_written(stage: &mut Stage) {
     stage.moves(&["ringwall_alerts_repeated"], break_it);
     mend_it();
     blackbox::until("health", || stage.gateway.metric("ringwall_audit_healthy") > 0.5);
+}
+
+/// Somebody else holds the database for longer than a write waits for it.
+fn a_database_that_is_held(stage: &mut Stage) {
+    let issue = |gateway: &Gateway| {
+        let body = "{\"agent\":\"alpha\"}";
+        let head = format!("POST /admin/tokens HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n");
+        let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        Client::connect(gateway.admin).ask(format!("{head}{rest}").as_bytes()).status
+    };
+    stage.moves(&["ringwall_store_transactions", "ringwall_store_writes"], |stage| {
+        assert_eq!(issue(&stage.gateway), 201);
+    });
+    let path = stage.gateway.folder().join("ringwall-data/ringwall.db");
+    let other = rusqlite::Connection::open(path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let before = scrape(&stage.gateway);
+    std::thread::scope(|scope| {
+        let gateway = &stage.gateway;
+        let refused = scope.spawn(move || issue(gateway));
+        blackbox::until("a write that waits", || gateway.metric("ringwall_store_queue_length") > 0.5);
+        assert_eq!(refused.join().unwrap(), 503);
+    });
+    stage.provoked.insert("ringwall_store_queue_length");
+    stage.see_move(PATIENCE, &["ringwall_store_failures", "ringwall_store_healthy"], &before);
+    stage.moves(&["ringwall_store_healthy"], |_| other.execute_batch("ROLLBACK").unwrap());
 }
 
 /// Lines that are no messages over one connection, until its worker's audit queue is full.

@@ -9,6 +9,7 @@ mod blackbox;
 use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -16,7 +17,9 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use blackbox::{Client, Frame, Gateway, PATIENCE, Peer, Response, TOKEN, Upstream, authenticate, call, until, upgrade};
+use blackbox::{
+    Client, Frame, Gateway, Next, PATIENCE, Peer, Response, TOKEN, Upstream, authenticate, call, until, upgrade,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -459,6 +462,51 @@ fn admin(gateway: &Gateway, method: &str, path: &str, body: &str) -> Response {
     let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n");
     let length = format!("{JSON}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     Client::connect(gateway.admin).ask(format!("{head}{length}{body}").as_bytes())
+}
+
+#[test]
+fn an_alert_outlives_the_gateway_and_is_delivered_by_the_next_under_its_name() {
+    let upstream = upstream();
+    let is_open = Arc::new(AtomicBool::new(false));
+    let opened = Arc::clone(&is_open);
+    let hooks = Upstream::start(move |_, conversation| {
+        let answer = if opened.load(Ordering::Relaxed) { "204 No Content" } else { "500 Oops" };
+        conversation.send(format!("HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").as_bytes());
+        Next::Close
+    });
+    let url = format!("http://{}/hook", hooks.address);
+    let settings = [("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR), ("ALERT_WEBHOOK_URL", url.as_str())];
+    let mut gateway = start(&settings, &upstream);
+    let first = login(&gateway);
+    Pair::of(&refresh(&gateway, &first.refresh));
+    error(&refresh(&gateway, &first.refresh), 400, "invalid_grant");
+    hooks.wait("a try", |log| !log.requests.is_empty());
+    let id = hooks.last().field("webhook-id").unwrap();
+    let listed = |gateway: &Gateway| {
+        let page = admin(gateway, "GET", "/admin/alerts", "");
+        assert_eq!(page.status, 200, "{page:?}");
+        page.json()["alerts"].as_array().unwrap().clone()
+    };
+    let before = listed(&gateway);
+    assert_eq!((before.len(), &before[0]["id"], &before[0]["delivery"]), (1, &id.clone().into(), &"pending".into()));
+    until("the record", || gateway.metric("ringwall_store_queue_length") < 0.5);
+    gateway.signal(Signal::KILL);
+    gateway.exit();
+    hooks.take_requests();
+
+    let mut gateway = gateway.again(&[SETTINGS, &settings].concat()).ready();
+    hooks.wait("another try", |log| !log.requests.is_empty());
+    assert!(hooks.take_requests().iter().all(|request| request.field("webhook-id").as_ref() == Some(&id)));
+    assert_eq!(listed(&gateway), before, "it is as it was");
+    is_open.store(true, Ordering::Relaxed);
+    until("the delivery", || listed(&gateway)[0]["delivery"] == "delivered");
+    gateway.signal(Signal::TERM);
+    gateway.exit();
+    hooks.take_requests();
+
+    let gateway = gateway.again(&[SETTINGS, &settings].concat()).ready();
+    assert_eq!(listed(&gateway)[0]["delivery"], "delivered");
+    assert!(hooks.requests().is_empty(), "once it was taken it is not sent again");
 }
 
 #[test]

@@ -1,28 +1,29 @@
 //! Alerts: the one way by which anything tells people that something is wrong.
 //!
 //! Whoever has an [`Alerts`] may [`raise`](Alerts::raise) one, from any thread but a worker's: it allocates. An alert leaves an `alert` event in the
-//! audit trail, moves `ringwall_alerts_total`, is kept for `GET /admin/alerts` (the last [`KEPT`]), is logged, and goes to the
+//! audit trail, moves `ringwall_alerts_total`, is kept for `GET /admin/alerts` (the last [`KEPT`]), is logged, is written down ([`record`]), and goes to the
 //! webhook if it is HIGH or CRITICAL ([`webhook`]). Raising never waits: where a queue is full, that is counted and logged.
 //!
 //! A kind that an outsider can cause as often as he likes has a [quiet time](AlertKind::quiet_ms): while it lasts, the same kind about
-//! the same subject is counted and not told again.
+//! the same subject is counted and not told again. A restart does not end it.
 
+pub mod record;
 pub mod webhook;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::observe::metrics::AlertMetrics;
 use crate::state::events::{Event, EventKind, EventQueue, Severity};
 
 /// Alerts that are kept for the admin API: some 300 KiB.
 pub const KEPT: usize = 1000;
-/// Alerts on their way to the webhook's task.
+/// Alerts on their way to the webhook's task, and to the record's.
 const OUTBOX: usize = 64;
 
 macro_rules! alert_kinds {
@@ -57,6 +58,12 @@ macro_rules! alert_kinds {
             #[must_use]
             pub const fn quiet_ms(self) -> u64 {
                 match self { $(AlertKind::$name => $quiet * 1000,)* }
+            }
+
+            /// The kind of this name.
+            #[must_use]
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|kind| kind.name() == name)
             }
 
             /// The position in [`AlertKind::ALL`].
@@ -105,8 +112,38 @@ pub struct NewAlert {
     pub details: String,
 }
 
+/// What becomes of an alert at the webhook. The numbers stand in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Delivery {
+    /// It is not for the webhook, or there is none.
+    None = 0,
+    /// It was not taken yet.
+    Pending = 1,
+    /// It was taken.
+    Delivered = 2,
+    /// It was not taken, and is not sent again.
+    GivenUp = 3,
+}
+
+impl Delivery {
+    /// Every state there is, by its number.
+    pub const ALL: [Delivery; 4] = [Self::None, Self::Pending, Self::Delivered, Self::GivenUp];
+
+    /// Its name in answers.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::GivenUp => "given-up",
+        }
+    }
+}
+
 /// An alert that was raised.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Alert {
     /// 24 hexadecimal digits that grow with time.
     pub id: String,
@@ -114,6 +151,7 @@ pub struct Alert {
     pub at_ms: u64,
     /// What, with whom, how.
     pub new: NewAlert,
+    delivery: AtomicU8,
 }
 
 /// The alerts of the process. A cheap clone.
@@ -127,11 +165,33 @@ struct Inner {
     events: Arc<EventQueue>,
     metrics: Arc<AlertMetrics>,
     outbox: mpsc::Sender<Arc<Alert>>,
+    journal: mpsc::Sender<Arc<Alert>>,
     clock: fn() -> u64,
 }
 
 /// What goes to the webhook; its task takes it.
-pub type Outbox = mpsc::Receiver<Arc<Alert>>;
+pub struct Outbox {
+    alerts: mpsc::Receiver<Arc<Alert>>,
+    /// What an earlier process has left, the oldest first.
+    left: Vec<Arc<Alert>>,
+    /// Rung when the webhook has done with an alert.
+    settled: Arc<Notify>,
+}
+
+/// What goes into the record; its task takes it.
+pub struct Journal {
+    alerts: mpsc::Receiver<Arc<Alert>>,
+    left: Vec<Arc<Alert>>,
+    settled: Arc<Notify>,
+}
+
+/// Where alerts go. Whatever is dropped of it gets none.
+pub struct Exits {
+    /// For the webhook.
+    pub outbox: Outbox,
+    /// For the record.
+    pub journal: Journal,
+}
 
 /// Counters of every kind there is.
 #[must_use]
@@ -139,13 +199,49 @@ pub fn metrics() -> Arc<AlertMetrics> {
     Arc::new(AlertMetrics::of_kinds(AlertKind::ALL.iter().map(|kind| (kind.name(), kind.severity().wire_name()))))
 }
 
+impl Outbox {
+    /// Nobody takes alerts: those that an earlier process has left are given up.
+    pub fn close(mut self) {
+        self.alerts.close();
+        for alert in self.left {
+            tracing::error!(id = alert.id, "an alert was not delivered: ALERT_WEBHOOK_URL is not set any more");
+            alert.settle(Delivery::GivenUp);
+        }
+        while let Ok(alert) = self.alerts.try_recv() {
+            alert.settle(Delivery::None);
+        }
+        self.settled.notify_one();
+    }
+}
+
 impl Alerts {
     /// None yet. `events` is the audit queue of the threads that are no workers, `clock` milliseconds since the Unix epoch.
     #[must_use]
-    pub fn new(events: Arc<EventQueue>, metrics: Arc<AlertMetrics>, clock: fn() -> u64) -> (Self, Outbox) {
-        let (outbox, outgoing) = mpsc::channel(OUTBOX);
-        let inner = Inner { recent: ArcSwap::default(), last: AtomicU64::new(0), events, metrics, outbox, clock };
-        (Self(Arc::new(inner)), outgoing)
+    pub fn new(events: Arc<EventQueue>, metrics: Arc<AlertMetrics>, clock: fn() -> u64) -> (Self, Exits) {
+        Self::with_past(Vec::new(), events, metrics, clock)
+    }
+
+    /// With those that earlier processes have raised, the newest first.
+    #[must_use]
+    pub fn with_past(
+        past: Vec<Alert>,
+        events: Arc<EventQueue>,
+        metrics: Arc<AlertMetrics>,
+        clock: fn() -> u64,
+    ) -> (Self, Exits) {
+        let (outbox, for_webhook) = mpsc::channel(OUTBOX);
+        let (journal, for_record) = mpsc::channel(OUTBOX);
+        let mut recent: VecDeque<Arc<Alert>> = past.into_iter().map(Arc::new).collect();
+        let left: Vec<_> = recent.iter().rev().filter(|alert| alert.delivery() == Delivery::Pending).cloned().collect();
+        recent.truncate(KEPT);
+        let newest = recent.front().and_then(|alert| u64::from_str_radix(alert.id.get(..16)?, 16).ok());
+        let (recent, last) = (ArcSwap::from_pointee(recent), AtomicU64::new(newest.unwrap_or(0)));
+        let settled = Arc::<Notify>::default();
+        let exits = Exits {
+            outbox: Outbox { alerts: for_webhook, left: left.clone(), settled: Arc::clone(&settled) },
+            journal: Journal { alerts: for_record, left, settled },
+        };
+        (Self(Arc::new(Inner { recent, last, events, metrics, outbox, journal, clock })), exits)
     }
 
     /// Raises an alert. False: the same was raised within its quiet time, and was counted.
@@ -156,25 +252,51 @@ impl Alerts {
             inner.metrics.repeated.inc();
             return false;
         }
-        let alert = Arc::new(Alert { id: self.next_id(now_ms), at_ms: now_ms, new });
+        let alert = Arc::new(Alert::new(self.next_id(now_ms), now_ms, new));
         let kind = alert.new.kind;
         tracing::warn!(id = alert.id, kind = kind.name(), severity = kind.severity().wire_name(), "{}", kind.title());
         inner.metrics.raised(kind.index());
         // A full queue counts what it refuses.
         let _ = inner.events.push(alert.event());
+        if alert.delivery() == Delivery::Pending {
+            self.send_out(&alert);
+        }
         inner.recent.rcu(|recent| {
             let mut recent = VecDeque::clone(recent);
             recent.truncate(KEPT - 1);
             recent.push_front(Arc::clone(&alert));
             recent
         });
-        if kind.severity() >= Severity::High
-            && let Err(mpsc::error::TrySendError::Full(alert)) = inner.outbox.try_send(alert)
-        {
-            inner.metrics.undelivered.inc();
-            tracing::error!(id = alert.id, "an alert does not go to the webhook: too many are waiting");
+        if let Err(mpsc::error::TrySendError::Full(alert)) = inner.journal.try_send(alert) {
+            tracing::error!(id = alert.id, "an alert is not written down: too many are waiting");
         }
         true
+    }
+
+    /// Puts an alert into the webhook's outbox, if there is a webhook.
+    fn send_out(&self, alert: &Arc<Alert>) {
+        match self.0.outbox.try_send(Arc::clone(alert)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Closed(_)) => alert.settle(Delivery::None),
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.0.metrics.undelivered.inc();
+                tracing::error!(id = alert.id, "an alert does not go to the webhook: too many are waiting");
+                alert.settle(Delivery::GivenUp);
+            }
+        }
+    }
+
+    /// Forgets those from before this time, but none that is still to be delivered.
+    fn forget_before(&self, at_ms: u64) {
+        let is_kept = |alert: &Arc<Alert>| alert.at_ms >= at_ms || alert.delivery() == Delivery::Pending;
+        if self.0.recent.load().iter().all(is_kept) {
+            return;
+        }
+        self.0.recent.rcu(|recent| {
+            let mut recent = VecDeque::clone(recent);
+            recent.retain(is_kept);
+            recent
+        });
     }
 
     /// The last alerts, newest first.
@@ -207,6 +329,23 @@ fn random_u32() -> u32 {
 }
 
 impl Alert {
+    /// One that is HIGH or CRITICAL is to be delivered.
+    fn new(id: String, at_ms: u64, new: NewAlert) -> Self {
+        let delivery = if new.kind.severity() >= Severity::High { Delivery::Pending } else { Delivery::None };
+        Self { id, at_ms, new, delivery: AtomicU8::new(delivery as u8) }
+    }
+
+    /// What has become of it at the webhook.
+    #[must_use]
+    pub fn delivery(&self) -> Delivery {
+        let number = usize::from(self.delivery.load(Ordering::Acquire));
+        Delivery::ALL.get(number).copied().unwrap_or(Delivery::None)
+    }
+
+    fn settle(&self, delivery: Delivery) {
+        self.delivery.store(delivery as u8, Ordering::Release);
+    }
+
     /// Its line in the audit trail.
     fn event(&self) -> Event {
         let NewAlert { kind, subject, details } = &self.new;

@@ -23,6 +23,7 @@ pub(super) struct Rig {
     pub(super) events: Arc<EventQueue>,
     pub(super) connections: Arc<ConnectionTable>,
     pub(super) alerts: Alerts,
+    worker: Arc<WorkerMetrics>,
     phases: Arc<Mutex<Vec<Phase>>>,
     plane: Option<ControlPlane>,
     _audit: AuditWriter,
@@ -71,7 +72,7 @@ impl Rig {
         )
         .unwrap();
         let alert_metrics = alerts::metrics();
-        let (alerts, outbox) = Alerts::new(Arc::clone(&events), alert_metrics.clone(), clock);
+        let (alerts, exits) = Alerts::new(Arc::clone(&events), alert_metrics.clone(), clock);
         let (health_listener, health) = listener();
         let (admin_listener, admin_address) = listener();
         let phases = Arc::new(Mutex::new(Vec::new()));
@@ -95,10 +96,11 @@ impl Rig {
         let connections = Arc::new(ConnectionTable::new(lifecycle.doors().clone(), 10, 1, RandomState::new()));
         let data_dir = tempfile::tempdir().unwrap();
         let (store, store_threads) = Store::open(&data_dir.path().join("data"), Arc::clone(&lifecycle)).unwrap();
+        let worker = Arc::<WorkerMetrics>::default();
         let shared = ControlShared {
             lifecycle: Arc::clone(&lifecycle),
             metrics: MetricSources {
-                workers: Vec::new(),
+                workers: vec![Arc::clone(&worker)],
                 queues: vec![Arc::clone(&events)],
                 audit: audit_metrics,
                 lifecycle: Arc::clone(&lifecycle),
@@ -108,6 +110,7 @@ impl Rig {
                 broker: None,
                 call_records: None,
                 otlp: Arc::default(),
+                store: Arc::default(),
                 started_at_ms: 1_000,
                 driver: "epoll",
             },
@@ -115,7 +118,7 @@ impl Rig {
             connections: Arc::clone(&connections),
             audit: audit.signals(),
             alerts: alerts.clone(),
-            outbox,
+            exits,
             mailbox: None,
             tokens: Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             vault: crate::vault::Vault::open(
@@ -137,6 +140,7 @@ impl Rig {
             events,
             connections,
             alerts,
+            worker,
             phases,
             plane: Some(plane),
             _audit: audit,
@@ -269,6 +273,18 @@ fn draining_ends_with_the_calls_or_with_the_time() {
         thread::sleep(Duration::from_millis(200));
     };
     assert_eq!(drain(long, 1, stop), Ended::Drained, "stopped from within");
+}
+
+#[test]
+fn calls_that_find_no_room_in_the_trail_raise_an_alert() {
+    let rig = Rig::start(AdminConfig::default());
+    rig.worker.limit(Limit::AuditQueue);
+    until("an alert", || !rig.alerts.recent().is_empty());
+    let recent = rig.alerts.recent();
+    assert_eq!((recent[0].new.kind, &recent[0].new.subject), (AlertKind::AuditUnavailable, &Subject::Gateway));
+    assert!(recent[0].new.details.starts_with("1 calls found no room"), "{}", recent[0].new.details);
+    // Its line stands in the trail as well.
+    until("its event", || rig.events.pop().is_some_and(|event| event.rule == "audit-unavailable"));
 }
 
 #[test]

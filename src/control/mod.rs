@@ -23,9 +23,12 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
+
 use self::admin::{Admin, AdminConfig};
+use self::alerts::record::Record;
 use self::alerts::webhook::Webhook;
-use self::alerts::{AlertKind, Alerts, NewAlert, Outbox, Subject};
+use self::alerts::{AlertKind, Alerts, Exits, NewAlert, Subject};
 use self::anomaly::Detector;
 use self::anomaly::facts::Mailbox;
 use self::audit::AuditSignals;
@@ -37,7 +40,7 @@ use self::otlp::OtlpConfig;
 use self::probes::Target;
 use self::tokens::Tokens;
 use crate::gateway::desk::Visits;
-use crate::observe::metrics::{AlertMetrics, MetricSources};
+use crate::observe::metrics::{AlertMetrics, Limit, MetricSources, WorkerMetrics};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
@@ -49,6 +52,8 @@ use crate::vault::Vault;
 const PULSE_EVERY: Duration = Duration::from_secs(1);
 /// How often what the audit writer has seen is taken over; see `anomaly::SETTLED_MS`.
 const FACTS_EVERY: Duration = Duration::from_secs(1);
+/// What is written down at the end may take this long.
+const LAST_WRITE: Duration = Duration::from_secs(2);
 /// Threads for blocking look-ups: a resolver that hangs can hold only these.
 const RESOLVER_THREADS: usize = 4;
 
@@ -94,8 +99,8 @@ pub struct ControlShared {
     pub audit: AuditSignals,
     /// By which anything raises an alert.
     pub alerts: Alerts,
-    /// What of them goes to the webhook.
-    pub outbox: Outbox,
+    /// Where they go.
+    pub exits: Exits,
     /// What the audit writer sees; `None`: nobody looks for anomalies.
     pub mailbox: Option<Arc<Mailbox>>,
     /// The database.
@@ -166,9 +171,10 @@ async fn run(
 ) -> Ended {
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, otlp, .. } = config;
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
-    let ControlShared { lifecycle, metrics, events, connections, audit, alerts, outbox, mailbox, .. } = shared;
+    let ControlShared { lifecycle, metrics, events, connections, audit, alerts, exits, mailbox, .. } = shared;
     let ControlShared { store, store_pulse, tokens, vault, .. } = shared;
-    let alert_metrics = Arc::clone(&metrics.alerts);
+    let (alert_metrics, worker_metrics) = (Arc::clone(&metrics.alerts), metrics.workers.clone());
+    let record = Record::new(store.clone(), alerts.clone(), exits.journal, clock);
     let told = Told { events: Arc::clone(&events), alerts: alerts.clone(), clock };
     let grants = match Grants::set_up(sessions, jwks, &store, told).await {
         Ok(grants) => grants,
@@ -205,15 +211,16 @@ async fn run(
     for target in targets {
         tokio::spawn(probes::watch(target));
     }
-    tokio::spawn(watch_audit(audit.clone(), Arc::clone(&lifecycle), alerts.clone()));
+    tokio::spawn(watch_audit(audit.clone(), Arc::clone(&lifecycle), worker_metrics, alerts.clone()));
     if let Some(sender) = sender {
         tokio::spawn(sender);
     }
-    // Without a webhook the outbox is gone, and nothing is put into it.
     match webhook {
-        Some(webhook) => drop(tokio::spawn(webhook.run(outbox))),
-        None => drop(outbox),
+        Some(webhook) => drop(tokio::spawn(webhook.run(exits.outbox))),
+        None => exits.outbox.close(),
     }
+    let (stop_record, stopped) = oneshot::channel();
+    let record = tokio::spawn(record.keep(stopped));
     if let Some(mailbox) = mailbox {
         tokio::spawn(watch_behaviour(mailbox, alerts, alert_metrics, clock));
     }
@@ -234,6 +241,11 @@ async fn run(
     tokens.write_down_last().await;
     if let Some(sessions) = sessions {
         sessions.close().await;
+    }
+    drop(stop_record);
+    // A disk that hangs does not hold the end up.
+    if tokio::time::timeout(LAST_WRITE, record).await.is_err() {
+        tracing::warn!("the last alerts could not be written down in time");
     }
     ended
 }
@@ -273,18 +285,28 @@ impl Grants {
     }
 }
 
-/// Looks at the audit writer's pulse, and raises an alert when its trail cannot be written any more.
-async fn watch_audit(audit: AuditSignals, lifecycle: Arc<Lifecycle>, alerts: Alerts) {
-    let mut was_healthy = true;
+/// Looks at the audit writer's pulse, and raises an alert when its trail cannot be written any more, or has no room for calls.
+async fn watch_audit(audit: AuditSignals, lifecycle: Arc<Lifecycle>, workers: Vec<Arc<WorkerMetrics>>, alerts: Alerts) {
+    let without_room = || workers.iter().map(|worker| worker.limits(Limit::AuditQueue)).sum::<u64>();
+    let (mut was_healthy, mut before) = (true, 0);
     loop {
         tokio::time::sleep(PULSE_EVERY).await;
         audit.check_pulse();
-        let is_healthy = lifecycle.audit_healthy();
-        if was_healthy && !is_healthy && lifecycle.phase() < Phase::Stopped {
-            let details = "in production tool calls are refused until it can".to_owned();
+        let (is_healthy, calls) = (lifecycle.audit_healthy(), without_room());
+        let raise = |details: String| {
             alerts.raise(NewAlert { kind: AlertKind::AuditUnavailable, subject: Subject::Gateway, details });
+        };
+        if lifecycle.phase() < Phase::Stopped {
+            if was_healthy && !is_healthy {
+                raise("in production tool calls are refused until it can".to_owned());
+            } else if calls > before {
+                let calls = calls - before;
+                raise(format!(
+                    "{calls} calls found no room in its queues; production refuses them, development makes them"
+                ));
+            }
         }
-        was_healthy = is_healthy;
+        (was_healthy, before) = (is_healthy, calls);
     }
 }
 

@@ -138,10 +138,10 @@ fn uses_are_written_down_once() {
         rig.view.load().get(&fresh.token.sha256).unwrap().note_use(NOW + 5_000);
         assert_eq!(rig.tokens.last_used_ms(&fresh.token), Some(NOW + 5_000), "before it is written down");
         assert_eq!(rig.tokens.last_used_ms(&unused.token), None);
-        let before = rig.store.counts().writes();
+        let before = rig.store.counts().writes.get();
         rig.tokens.write_down_last().await;
         rig.tokens.write_down_last().await;
-        assert_eq!(rig.store.counts().writes() - before, 1);
+        assert_eq!(rig.store.counts().writes.get() - before, 1);
         let stored = rig.store.token(fresh.token.id).await.unwrap().unwrap();
         assert_eq!(stored.last_used_ms, Some(NOW + 5_000));
     });

@@ -204,7 +204,9 @@ impl Gateway {
         });
         let alert_metrics = control::alerts::metrics();
         let webhook = webhook(&settings, &alert_metrics)?;
-        let (alerts, outbox) = Alerts::new(shared.events(count), alert_metrics.clone(), crate::worker::epoch_ms);
+        let past = control::alerts::record::read(&store)?;
+        let (alerts, exits) =
+            Alerts::with_past(past, shared.events(count), alert_metrics.clone(), crate::worker::epoch_ms);
         let (sessions, jwks) = (sessions(&settings, &shared, visits), jwks(&settings, &shared)?);
         let control = ControlPlane::start(
             ControlConfig {
@@ -238,6 +240,7 @@ impl Gateway {
                     tools,
                     call_records,
                     otlp: Arc::default(),
+                    store: store.counts(),
                     broker: children.as_ref().map(|(handle, _)| broker_source(handle, &settings)),
                     started_at_ms: facts.started_at_ms,
                     lifecycle: lifecycle.clone(),
@@ -251,7 +254,7 @@ impl Gateway {
                 connections,
                 audit: audit.signals(),
                 alerts,
-                outbox,
+                exits,
                 mailbox,
                 tokens: Tokens::new(store.clone(), credentials, shared.events(count), crate::worker::epoch_ms),
                 store,

@@ -16,6 +16,9 @@ use crate::state::lifecycle::{Door, Lifecycle};
 use crate::state::tools::{Row, ToolNames};
 
 mod encode;
+mod store;
+
+pub use self::store::{StoreMetrics, Waiting};
 
 /// The media type of [`MetricSources::encode`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -399,6 +402,8 @@ pub struct MetricSources {
     pub audit: Arc<AuditMetrics>,
     /// What is counted of alerts.
     pub alerts: Arc<AlertMetrics>,
+    /// What is counted of the store.
+    pub store: Arc<StoreMetrics>,
     /// The process's state.
     pub lifecycle: Arc<Lifecycle>,
     /// Calls on their way to a tracing backend; `None`: OTLP is off.

@@ -18,6 +18,7 @@ fn sources() -> MetricSources {
         tools: Arc::new(ToolNames::new(2)),
         call_records: Some(Arc::new(CallRecords::new(1.0))),
         otlp: Arc::default(),
+        store: Arc::default(),
         broker: Some(BrokerSource(Arc::new(|| BrokerCounts {
             queued: 1,
             in_flight: 2,
@@ -80,6 +81,13 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
     {
         counter.inc();
     }
+    let StoreMetrics { transactions, writes, failures, waiting_writes, waiting_reads } = &*sources.store;
+    transactions.inc();
+    writes.inc();
+    failures.inc();
+    waiting_writes.enter();
+    waiting_reads.enter();
+    sources.lifecycle.set_store_healthy(false);
     sources.otlp.exported.inc();
     sources.otlp.failures.inc();
     let records = sources.call_records.as_ref().unwrap();

@@ -15,6 +15,7 @@
 //!
 //! Nothing on a worker waits for the store. What workers must know is published to them in memory.
 
+pub mod alerts;
 mod backup;
 pub mod credentials;
 mod open;
@@ -26,7 +27,6 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -38,6 +38,7 @@ pub use self::open::OpenError;
 use self::reader::ReadJob;
 pub use self::writer::Pulse;
 use self::writer::{Order, Typed, Writer};
+use crate::observe::metrics::{StoreMetrics, Waiting};
 use crate::state::lifecycle::Lifecycle;
 
 /// Writes that may wait.
@@ -94,40 +95,12 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// What the store has done since it was opened.
-#[derive(Debug, Default)]
-pub struct Counts {
-    transactions: AtomicU64,
-    writes: AtomicU64,
-    failures: AtomicU64,
-}
-
-impl Counts {
-    /// Transactions that were committed, each with one sync.
-    #[must_use]
-    pub fn transactions(&self) -> u64 {
-        self.transactions.load(Ordering::Relaxed)
-    }
-
-    /// Writes that were committed.
-    #[must_use]
-    pub fn writes(&self) -> u64 {
-        self.writes.load(Ordering::Relaxed)
-    }
-
-    /// Writes that were asked for and not done.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-}
-
 /// A way to the database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     writes: SyncSender<Order>,
     reads: SyncSender<ReadJob>,
-    counts: Arc<Counts>,
+    counts: Arc<StoreMetrics>,
 }
 
 /// The threads of an open store. [`StoreThreads::stop`] ends them in order; dropped, they end when the last [`Store`] is dropped.
@@ -152,7 +125,7 @@ impl Store {
         let open::Opened { lock, writer, reader } = opened;
         let (writes, orders) = sync_channel(WRITE_QUEUE);
         let (reads, jobs) = sync_channel(READ_QUEUE);
-        let counts = Arc::<Counts>::default();
+        let counts = Arc::<StoreMetrics>::default();
         let pulse = Pulse::new(lifecycle);
         let writer = Writer::new(writer, orders, Arc::clone(&counts), pulse.clone(), lock);
         let writer = std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
@@ -163,8 +136,8 @@ impl Store {
 
     /// What it has done.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
-        &self.counts
+    pub fn counts(&self) -> Arc<StoreMetrics> {
+        Arc::clone(&self.counts)
     }
 
     /// Runs `act` in a savepoint of the next transaction; answers when that is on disk. `act` runs once, in the order of the calls, and must not
@@ -180,7 +153,9 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.writes.try_send(Order::Do(Box::new(Typed::new(act, reply)))).map_err(|error| self.unsent(&error))?;
+        self.counts.waiting_writes.enter();
+        let sent = self.writes.try_send(Order::Do(Box::new(Typed::new(act, reply))));
+        sent.map_err(|error| self.unsent(&error, &self.counts.waiting_writes))?;
         answer.await.unwrap_or(Err(StoreError::Stopped))
     }
 
@@ -214,18 +189,26 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
+        let counts = Arc::clone(&self.counts);
         let job: ReadJob = Box::new(move |conn| {
             // Who does not wait any more needs no answer.
-            if !reply.is_closed() {
-                let _ = reply.send(look(conn));
+            let found = (!reply.is_closed()).then(|| look(conn));
+            counts.waiting_reads.leave(1);
+            if let Some(found) = found {
+                if found.is_err() {
+                    counts.failures.inc();
+                }
+                let _ = reply.send(found);
             }
         });
-        self.reads.try_send(job).map_err(|error| self.unsent(&error))?;
+        self.counts.waiting_reads.enter();
+        self.reads.try_send(job).map_err(|error| self.unsent(&error, &self.counts.waiting_reads))?;
         Ok(answer)
     }
 
-    fn unsent<J>(&self, error: &TrySendError<J>) -> StoreError {
-        self.counts.failures.fetch_add(1, Ordering::Relaxed);
+    fn unsent<J>(&self, error: &TrySendError<J>, waiting: &Waiting) -> StoreError {
+        waiting.leave(1);
+        self.counts.failures.inc();
         match error {
             TrySendError::Full(_) => StoreError::Busy,
             TrySendError::Disconnected(_) => StoreError::Stopped,

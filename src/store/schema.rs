@@ -4,7 +4,7 @@
 //! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
 
 /// In the order in which they are taken. New ones go to the end.
-pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS];
+pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS];
 
 /// Tokens of agents. What is shown once is not here, only its SHA-256.
 const TOKENS: &str = "
@@ -44,5 +44,18 @@ const CREDENTIALS: &str = "
         updated_ms INTEGER NOT NULL,
         nonce      BLOB NOT NULL CHECK (length(nonce) = 12),
         sealed     BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Alerts that were raised. `delivery`: 0 not for the webhook, 1 to be delivered, 2 delivered, 3 given up.
+const ALERTS: &str = "
+    CREATE TABLE alerts (
+        id        TEXT PRIMARY KEY CHECK (length(id) = 24),
+        raised_ms INTEGER NOT NULL,
+        kind      TEXT NOT NULL,
+        agent     TEXT,
+        address   TEXT,
+        details   TEXT NOT NULL,
+        delivery  INTEGER NOT NULL CHECK (delivery BETWEEN 0 AND 3)
     ) STRICT, WITHOUT ROWID;
 ";

@@ -5,6 +5,7 @@ use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,7 @@ fn writes_that_wait_share_one_transaction_and_fail_alone() {
     let store = &rig.store;
     run(async {
         note(store, "taken".into()).await.unwrap();
-        let before = store.counts().transactions();
+        let before = store.counts().transactions.get();
         let (go, inside, held) = hold(store);
         let mut held = Box::pin(held);
         assert!(futures_util::poll!(&mut held).is_pending());
@@ -114,9 +115,9 @@ fn writes_that_wait_share_one_transaction_and_fail_alone() {
         for (i, result) in waiting.await.into_iter().enumerate() {
             assert_eq!(matches!(result, Err(StoreError::Refused(_))), i % 10 == 3, "{i}: {result:?}");
         }
-        assert_eq!(store.counts().transactions() - before, 2, "the held one, and one for all that waited");
+        assert_eq!(store.counts().transactions.get() - before, 2, "the held one, and one for all that waited");
         assert_eq!(count(store).await, (91, 91), "what failed has changed nothing");
-        assert_eq!((store.counts().writes(), store.counts().failures()), (92, 10));
+        assert_eq!((store.counts().writes.get(), store.counts().failures.get()), (92, 10));
     });
 }
 
@@ -319,7 +320,7 @@ fn one_process_has_it_and_the_lock_ends_with_the_process() {
 fn copies_are_whole_while_writes_go_on() {
     let rig = Rig::start();
     let to = rig.dir.path().join("copy.db");
-    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let writing: Vec<_> = (0..2)
         .map(|writer| {
             let (store, stop) = (rig.store.clone(), Arc::clone(&stop));

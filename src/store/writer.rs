@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{Counts, StoreError};
+use super::StoreError;
+use crate::observe::metrics::StoreMetrics;
 use crate::state::lifecycle::Lifecycle;
 
 /// Writes of one transaction: its time is what a late-comer waits.
@@ -115,7 +116,7 @@ impl Pulse {
 pub(super) struct Writer {
     conn: Connection,
     orders: Receiver<Order>,
-    counts: Arc<Counts>,
+    counts: Arc<StoreMetrics>,
     pulse: Pulse,
     /// The last write has failed for a reason that lies outside.
     failing: bool,
@@ -139,7 +140,7 @@ impl Writer {
     pub(super) fn new(
         conn: Connection,
         orders: Receiver<Order>,
-        counts: Arc<Counts>,
+        counts: Arc<StoreMetrics>,
         pulse: Pulse,
         lock: File,
     ) -> Self {
@@ -198,14 +199,13 @@ impl Writer {
         let all = group.len() as u64;
         match &committed {
             Ok(()) => {
-                self.counts.transactions.fetch_add(1, Ordering::Relaxed);
-                self.counts.writes.fetch_add(done, Ordering::Relaxed);
-                self.counts.failures.fetch_add(all.saturating_sub(done), Ordering::Relaxed);
+                self.counts.transactions.inc();
+                self.counts.writes.add(done);
+                self.counts.failures.add(all.saturating_sub(done));
             }
-            Err(_) => {
-                self.counts.failures.fetch_add(all, Ordering::Relaxed);
-            }
+            Err(_) => self.counts.failures.add(all),
         }
+        self.counts.waiting_writes.leave(all);
         self.judge(committed.as_ref().err().or(outage.as_ref()));
         for job in group {
             job.answer(committed.clone());

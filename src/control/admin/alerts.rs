@@ -1,4 +1,4 @@
-//! `GET /admin/alerts`: the last alerts, newest first, a page at a time.
+//! `GET /admin/alerts`: the last alerts, newest first, a page at a time, those from before a restart too.
 //!
 //! | request | answer |
 //! |---|---|
@@ -14,6 +14,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Admin;
 use super::accept::{Asked, Limit, Refused, Told, rows};
 use super::document::{BadQuery, Guarded};
+use crate::control::alerts::Alert;
 use crate::control::http::json;
 use crate::state::events::Severity;
 
@@ -71,6 +72,9 @@ pub struct AlertShown {
     pub address: Option<String>,
     /// What else there is to say.
     pub details: String,
+    /// What has become of it at `ALERT_WEBHOOK_URL`: `none` (it is not for there), `pending`, `delivered` or `given-up`.
+    #[schema(pattern = "^(none|pending|delivered|given-up)$")]
+    pub delivery: String,
 }
 
 /// A page of alerts.
@@ -103,7 +107,15 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(filter): Asked<Filter
     });
     let page: Vec<_> = wanted.by_ref().take(rows(filter.limit)).collect();
     let next = wanted.next().and(page.last()).map(|alert| alert.id.clone());
-    Ok(json(200, &AlertsPage { alerts: page.iter().map(|alert| alert.json()).collect(), next }))
+    Ok(json(200, &AlertsPage { alerts: page.iter().map(|alert| shown(alert)).collect(), next }))
+}
+
+fn shown(alert: &Alert) -> serde_json::Value {
+    let mut shown = alert.json();
+    if let Some(members) = shown.as_object_mut() {
+        members.insert("delivery".to_owned(), alert.delivery().name().into());
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@
 //! at once: the receiver wants no more. At most [`QUEUE`] wait; a newer one then displaces nobody and is counted as given up. Redirects are not followed,
 //! no proxy is asked, and nothing of an answer is read but its status and `Retry-After`.
 //!
-//! `webhook-id` is the alert's and stays the same over all tries, so that a receiver can tell a repetition; `webhook-timestamp` is that of the try.
+//! What an earlier process has left undelivered is sent first, with all its tries before it, unless it is older than [`LATEST`]. So each is delivered at least
+//! once, and twice where the process ends between the answer and the record of it.
+//!
+//! `webhook-id` is the alert's and stays the same over all tries and restarts, so that a receiver can tell a repetition; `webhook-timestamp` is that of the try.
 //! Without `ALERT_WEBHOOK_SECRET` nothing is signed.
 
 use std::sync::Arc;
@@ -19,12 +22,14 @@ use reqwest::{Client, StatusCode, Url};
 use sha2::Sha256;
 use tokio::time::Instant;
 
-use super::{Alert, Outbox, random_u32, rfc3339};
+use super::{Alert, Delivery, Outbox, random_u32, rfc3339};
 use crate::observe::metrics::AlertMetrics;
 use crate::settings::Secret;
 
 /// Alerts that wait for their next try. With those that the task has not taken yet, some 320.
 pub const QUEUE: usize = 256;
+/// What an earlier process has left is not sent any more when it was raised this long ago.
+pub const LATEST: Duration = Duration::from_secs(24 * 3600);
 
 /// Where alerts go, and how patiently.
 pub struct WebhookConfig {
@@ -121,27 +126,41 @@ impl Webhook {
     }
 
     /// Sends until nobody can raise an alert any more.
-    pub async fn run(mut self, mut outbox: Outbox) {
+    pub async fn run(mut self, outbox: Outbox) {
+        let Outbox { mut alerts, left, settled } = outbox;
+        self.resume(left);
+        settled.notify_one();
         let mut open = true;
         while open || !self.waiting.is_empty() {
             self.metrics.set_waiting(self.waiting.len() as u64);
             let due = self.waiting.iter().map(|pending| pending.due).min();
             tokio::select! {
                 biased;
-                alert = outbox.recv(), if open => match alert {
+                alert = alerts.recv(), if open => match alert {
+                    Some(alert) if self.waiting.len() >= QUEUE => self.give_up(&alert, "too many are waiting"),
                     Some(alert) => self.enter(alert),
                     None => open = false,
                 },
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.send_due().await,
             }
+            settled.notify_one();
         }
         self.metrics.set_waiting(0);
     }
 
-    fn enter(&mut self, alert: Arc<Alert>) {
-        if self.waiting.len() >= QUEUE {
-            return self.give_up(&alert, "too many are waiting");
+    /// Takes up what an earlier process has left. Its number is bounded by what that one could have waiting.
+    fn resume(&mut self, left: Vec<Arc<Alert>>) {
+        let now_ms = (self.config.clock)();
+        for alert in left {
+            if now_ms.saturating_sub(alert.at_ms) > LATEST.as_secs() * 1000 {
+                self.give_up(&alert, "nothing ran that could have sent it while it was of use");
+            } else {
+                self.enter(alert);
+            }
         }
+    }
+
+    fn enter(&mut self, alert: Arc<Alert>) {
         let now = Instant::now();
         self.waiting.push(Pending { alert, tries: 0, born: now, due: now });
     }
@@ -156,7 +175,7 @@ impl Webhook {
         let pause = match tried {
             Tried::Taken => {
                 self.metrics.delivered.inc();
-                return;
+                return pending.alert.settle(Delivery::Delivered);
             }
             Tried::Gone => return self.give_up(&pending.alert, "the receiver wants no more (410)"),
             Tried::Later(at_least) => self.config.patience.pause(pending.tries).max(at_least),
@@ -173,6 +192,7 @@ impl Webhook {
     /// A dead letter: it stays in the audit trail and in the admin API, and nowhere else.
     fn give_up(&self, alert: &Alert, why: &str) {
         self.metrics.undelivered.inc();
+        alert.settle(Delivery::GivenUp);
         tracing::error!(id = alert.id, kind = alert.new.kind.name(), why, "an alert was not delivered to the webhook");
     }
 
@@ -198,7 +218,10 @@ impl Webhook {
 impl Drop for Webhook {
     fn drop(&mut self) {
         if !self.waiting.is_empty() {
-            tracing::error!(alerts = self.waiting.len(), "the process ends before all alerts were delivered");
+            tracing::warn!(
+                alerts = self.waiting.len(),
+                "alerts that were not delivered yet are sent after the next start"
+            );
         }
     }
 }

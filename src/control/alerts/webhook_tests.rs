@@ -116,7 +116,7 @@ impl Rig {
     fn start(address: SocketAddr, patience: Patience) -> Self {
         let metrics = Arc::new(AlertMetrics::default());
         let events = Arc::new(EventQueue::with_capacity(1024, Arc::new(Bell::default())));
-        let (alerts, outbox) = Alerts::new(events, metrics.clone(), clock);
+        let (alerts, exits) = Alerts::new(events, metrics.clone(), clock);
         let config = WebhookConfig {
             url: Secret::new(format!("http://{address}/hooks?key=hidden")),
             keys: vec![Secret::new(KEY), Secret::new(b"another key of more than 24 bytes")],
@@ -126,7 +126,7 @@ impl Rig {
         let webhook = Webhook::new(config, metrics.clone()).unwrap();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(webhook.run(outbox));
+            runtime.block_on(webhook.run(exits.outbox));
         });
         Self { alerts: Some(alerts), metrics, thread: Some(thread) }
     }
@@ -256,12 +256,56 @@ fn nobody_listens() {
 fn what_waits_is_bounded() {
     let metrics = Arc::new(AlertMetrics::default());
     let config = WebhookConfig { url: Secret::new("http://127.0.0.1:1/"), keys: Vec::new(), patience: quick(), clock };
-    let mut webhook = Webhook::new(config, metrics.clone()).unwrap();
-    let new = NewAlert { kind: AlertKind::RefreshReuse, subject: Subject::Gateway, details: String::new() };
-    let alert = Arc::new(Alert { id: "1".to_owned(), at_ms: 0, new });
+    let webhook = Webhook::new(config, metrics.clone()).unwrap();
+    let past = |n: usize| {
+        let new = NewAlert { kind: AlertKind::RefreshReuse, subject: Subject::Gateway, details: String::new() };
+        Alert::new(format!("{n:024x}"), NOW_MS, new)
+    };
+    let events = Arc::new(EventQueue::with_capacity(8, Arc::new(Bell::default())));
+    let (alerts, exits) = Alerts::with_past((0..QUEUE).map(past).collect(), events, metrics.clone(), clock);
+    let new = NewAlert { kind: AlertKind::RefreshReuse, subject: Subject::Agent("a".into()), details: String::new() };
+    assert!(alerts.raise(new.clone()) && alerts.raise(NewAlert { subject: Subject::Agent("b".into()), ..new }));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { (0..QUEUE + 2).for_each(|_| webhook.enter(alert.clone())) });
-    assert_eq!((webhook.waiting.len(), metrics.undelivered.get()), (QUEUE, 2));
+    runtime.block_on(async {
+        // The two are taken out of the outbox before anything is sent.
+        let running = webhook.run(exits.outbox);
+        let mut running = Box::pin(running);
+        while metrics.undelivered.get() < 2 {
+            assert!(futures_util::poll!(&mut running).is_pending());
+            tokio::task::yield_now().await;
+        }
+    });
+    let given_up = alerts.recent().iter().filter(|alert| alert.delivery() == Delivery::GivenUp).count();
+    assert_eq!((given_up, metrics.undelivered.get()), (2, 2), "who comes to a full queue displaces nobody");
+}
+
+#[test]
+fn what_an_earlier_process_has_left_is_sent_under_its_id_and_not_when_it_is_of_no_use() {
+    let receiver = Receiver::start(vec![BROKEN, TAKEN]);
+    let metrics = Arc::new(AlertMetrics::default());
+    let config = WebhookConfig {
+        url: Secret::new(format!("http://{}/", receiver.address)),
+        keys: Vec::new(),
+        patience: quick(),
+        clock,
+    };
+    let webhook = Webhook::new(config, metrics.clone()).unwrap();
+    let past = |id: u64, at_ms| {
+        let new = NewAlert { kind: AlertKind::RefreshReuse, subject: Subject::Gateway, details: String::new() };
+        Alert::new(format!("{id:024x}"), at_ms, new)
+    };
+    let day_ms = 24 * 3_600_000;
+    let events = Arc::new(EventQueue::with_capacity(8, Arc::new(Bell::default())));
+    let left = vec![past(2, NOW_MS - day_ms), past(1, NOW_MS - day_ms - 1)];
+    let (alerts, exits) = Alerts::with_past(left, events, metrics.clone(), clock);
+    let recent = alerts.recent();
+    drop(alerts);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(webhook.run(exits.outbox));
+    let seen: Vec<_> = (0..2).map(|_| field(&receiver.next().0, "webhook-id").to_owned()).collect();
+    assert!(seen.iter().all(|id| *id == recent[0].id), "{seen:?}");
+    assert_eq!((recent[0].delivery(), recent[1].delivery()), (Delivery::Delivered, Delivery::GivenUp));
+    assert_eq!((metrics.delivered.get(), metrics.undelivered.get()), (1, 1));
 }
 
 #[test]

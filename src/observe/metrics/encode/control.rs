@@ -3,7 +3,7 @@
 use std::fmt::Error;
 
 use super::{MetricSources, Sink, counter, gauge};
-use crate::observe::metrics::AuditMetrics;
+use crate::observe::metrics::{AuditMetrics, StoreMetrics};
 
 impl MetricSources {
     pub(super) fn encode_audit(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
@@ -40,6 +40,19 @@ impl MetricSources {
         sink.gauge("anomaly_cases", "Cases of unusual behaviour that go on", alerts.cases())?;
         let help = "Facts about agents and addresses for which the anomaly detector had no place";
         sink.counter("anomaly_overflows", help, alerts.overflowed.get())
+    }
+
+    pub(super) fn encode_store(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
+        let StoreMetrics { transactions, writes, failures, waiting_writes, waiting_reads } = &*self.store;
+        sink.counter("store_transactions", "Transactions of the database, each synced once", transactions.get())?;
+        sink.counter("store_writes", "Changes of the database that are on disk", writes.get())?;
+        let help = "What the database was asked for and has not done";
+        sink.counter("store_failures", help, failures.get())?;
+        let mut waiting =
+            sink.gauges("store_queue_length", "What the database was asked for and has not answered yet")?;
+        gauge(&mut waiting, &[("queue", "write")], waiting_writes.get())?;
+        gauge(&mut waiting, &[("queue", "read")], waiting_reads.get())?;
+        sink.gauge("store_healthy", "Whether the database can be written", u64::from(self.lifecycle.store_healthy()))
     }
 
     pub(super) fn encode_otlp(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
