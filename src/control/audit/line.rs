@@ -206,6 +206,11 @@ impl<'a> Link<'a> {
         hex_mac(keyed, self.body) == *self.mac
     }
 
+    /// What its `mac` is over.
+    pub(super) fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
     /// Where the line leaves the chain.
     #[must_use]
     pub fn end(&self) -> ChainEnd {

@@ -3,6 +3,8 @@
 //! Reads each line once, in the order of the chain, whatever the files are called: of several files the one whose next line is due is read on. So rotated
 //! files, and files that a wrong clock has mixed, are one trail. The first [`Fault`] ends it; only then is more read, to say what was done.
 //!
+//! The MACs are computed on other cores meanwhile ([`macs`]), as if they were right. If one was not, all is read again, and each before the next line.
+//!
 //! Beside a running gateway: the checkpoint is to be read before the files are listed, so that all it vouches for is in them. Lines behind it are verified as
 //! far as they go. A last line without its newline is being written, or was when the gateway was killed, and no fault.
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used)]
@@ -18,8 +20,10 @@ use super::checkpoint::Checkpoint;
 use super::line::{ChainEnd, Link, keyed};
 use super::trail::{self, Lines};
 use crate::control::keys::Key;
+use macs::Macs;
 
 mod diagnose;
+mod macs;
 
 /// What a trail is held against.
 pub struct Expected<'a> {
@@ -138,14 +142,17 @@ pub enum VerifyError {
 /// # Errors
 /// [`VerifyError`].
 pub fn verify(dir: &Path, expected: &Expected<'_>) -> Result<Whole, VerifyError> {
-    let paths = trail::files(dir).map_err(|source| VerifyError::Io { path: dir.to_owned(), source })?;
-    let placed = trail::in_order(paths).map_err(|(path, source)| VerifyError::Io { path, source })?;
-    let files = placed
-        .into_iter()
-        .map(|(path, first)| Cursor { path, first, lines: None, is_done: false, number: 0 })
-        .collect();
     let keyed = keyed(expected.key);
-    Verifier { keyed, expected, files, end: ChainEnd::default(), last: None, lines: 0, bytes: 0 }.run(dir)
+    let mut verifier = Verifier::new(dir, expected, &keyed)?;
+    verifier.macs = Some(Macs::new(keyed.clone()));
+    let read = verifier.read_all();
+    if verifier.macs.take().is_none_or(Macs::were_right) {
+        read?;
+        return verifier.conclude(dir);
+    }
+    let mut verifier = Verifier::new(dir, expected, &keyed)?;
+    verifier.read_all()?;
+    verifier.conclude(dir)
 }
 
 /// A file, and how far it was read.
@@ -196,9 +203,13 @@ impl Cursor {
 }
 
 struct Verifier<'a> {
-    keyed: Hmac<Sha256>,
+    keyed: &'a Hmac<Sha256>,
+    /// Who computes the MACs of lines that are taken for right until then; `None`: each is computed at once.
+    macs: Option<Macs>,
     expected: &'a Expected<'a>,
     files: Vec<Cursor>,
+    /// The number of the first line of all.
+    first: Option<u64>,
     /// The last line that was right, and where it stands: the file, and the line in it.
     end: ChainEnd,
     last: Option<(usize, u64)>,
@@ -206,10 +217,22 @@ struct Verifier<'a> {
     bytes: u64,
 }
 
-impl Verifier<'_> {
-    fn run(mut self, dir: &Path) -> Result<Whole, VerifyError> {
-        let first = self.files.iter().filter_map(|file| file.first).min();
-        self.begin(first)?;
+impl<'a> Verifier<'a> {
+    fn new(dir: &Path, expected: &'a Expected<'a>, keyed: &'a Hmac<Sha256>) -> Result<Self, VerifyError> {
+        let paths = trail::files(dir).map_err(|source| VerifyError::Io { path: dir.to_owned(), source })?;
+        let placed = trail::in_order(paths).map_err(|(path, source)| VerifyError::Io { path, source })?;
+        let files: Vec<_> = placed
+            .into_iter()
+            .map(|(path, first)| Cursor { path, first, lines: None, is_done: false, number: 0 })
+            .collect();
+        let first = files.iter().filter_map(|file| file.first).min();
+        let end = ChainEnd::default();
+        Ok(Self { keyed, macs: None, expected, files, first, end, last: None, lines: 0, bytes: 0 })
+    }
+
+    /// Reads as far as there are lines that are due.
+    fn read_all(&mut self) -> Result<(), VerifyError> {
+        self.begin(self.first)?;
         // Files without a line of ours: empty, or foreign.
         for at in 0..self.files.len() {
             if self.files.get(at).is_some_and(|file| file.first.is_none()) {
@@ -217,11 +240,16 @@ impl Verifier<'_> {
             }
         }
         while self.go_on()? {}
+        Ok(())
+    }
+
+    /// What reading came to.
+    fn conclude(mut self, dir: &Path) -> Result<Whole, VerifyError> {
         let torn = self.left_over()?;
         self.reaches(dir, torn.map(|(at, _)| at))?;
         let path = |at: usize| self.files.get(at).map(|file| file.path.clone()).unwrap_or_default();
         Ok(Whole {
-            first: if self.lines == 0 { 0 } else { first.unwrap_or_default() },
+            first: if self.lines == 0 { 0 } else { self.first.unwrap_or_default() },
             torn: torn.map(|(at, bytes)| (path(at), bytes)),
             end: self.end,
             lines: self.lines,
@@ -281,9 +309,16 @@ impl Verifier<'_> {
         let Some(link) = Link::of(line.bytes).filter(|_| line.is_whole) else { return Ok(false) };
         // The writer opens no file without saying so in the line that it begins with.
         let may_be_here = self.last.is_none_or(|(last, _)| last == at) || link.is_mark;
-        let is_due = link.seq == self.end.seq + 1 && *link.prev == self.end.mac && link.is_right(&self.keyed);
+        let is_due = link.seq == self.end.seq + 1 && *link.prev == self.end.mac;
         if !is_due || !may_be_here || !is_known(self.expected, &link.end()) {
             return Ok(false);
+        }
+        match &mut self.macs {
+            // Once something is wrong all is read again anyway.
+            Some(macs) if macs.found_wrong() => return Ok(false),
+            Some(macs) => macs.take(&link),
+            None if link.is_right(self.keyed) => {}
+            None => return Ok(false),
         }
         self.lines += 1;
         self.bytes += line.bytes.len() as u64 + 1;

@@ -68,7 +68,7 @@ impl Verifier<'_> {
 
     fn seen(&self, line: &[u8]) -> Option<Seen> {
         let link = Link::of(line)?;
-        Some(Seen { seq: link.seq, prev: *link.prev, mac: *link.mac, is_right: link.is_right(&self.keyed) })
+        Some(Seen { seq: link.seq, prev: *link.prev, mac: *link.mac, is_right: link.is_right(self.keyed) })
     }
 
     /// A right line in a wrong place.
@@ -195,7 +195,7 @@ impl Verifier<'_> {
             loop {
                 let is_it = match lines.next() {
                     Ok(Some(line)) => {
-                        Link::of(line.bytes).is_some_and(|link| link.seq == seq && link.is_right(&self.keyed))
+                        Link::of(line.bytes).is_some_and(|link| link.seq == seq && link.is_right(self.keyed))
                     }
                     Ok(None) => break,
                     // Damaged: no more lines can be had from it.
