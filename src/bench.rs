@@ -30,6 +30,7 @@ use crate::state::connections::{ConnectionId, ConnectionTable};
 use crate::state::events::{Bell, Event, EventKind, EventQueue, Outcome, Reservation};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, UpstreamState};
+use crate::state::rates::RateTable;
 use crate::state::tools::ToolNames;
 use crate::upstream::outgoing::Edits;
 use crate::upstream::{Carried, Message, Outgoing, Sender};
@@ -123,6 +124,8 @@ impl Plane {
             call_records: None,
             events: (0..2).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect(),
             lifecycle,
+            traffic: Arc::new(RateTable::new(1, [1; 16])),
+            actions: Arc::new(RateTable::new(1, [2; 16])),
         };
         answer::set_date(NOW_S * 1000);
         Some(Self { worker: Worker::new(0, Arc::new(shared)), client: "1f00002a".parse().ok()? })

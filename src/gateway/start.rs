@@ -30,6 +30,7 @@ use crate::state::connections::ConnectionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
+use crate::state::rates::RateTable;
 use crate::state::tools::ToolNames;
 use crate::store::{Store, StoreThreads};
 use crate::upstream::brokered::{self, ChildCounters, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
@@ -201,6 +202,8 @@ impl Gateway {
             call_records: call_records.clone(),
             events: events.clone(),
             lifecycle: lifecycle.clone(),
+            traffic: Arc::new(RateTable::new(crate::bounds::COUNTED_CLIENTS, rate_secret()?)),
+            actions: Arc::new(RateTable::new(crate::bounds::COUNTED_ACTIONS, rate_secret()?)),
         });
         let alert_metrics = control::alerts::metrics();
         let webhook = webhook(&settings, &alert_metrics)?;
@@ -379,6 +382,13 @@ impl Gateway {
         }
         if faults.is_empty() { Ended::Cleanly } else { Ended::Otherwise(faults.join("; ")) }
     }
+}
+
+/// A secret of this process for the keys of a table that ends with it.
+fn rate_secret() -> Result<[u8; 16], keys::KeyError> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).map_err(|_| keys::KeyError::NoRandomness)?;
+    Ok(secret)
 }
 
 /// What sessions are made of, where there are any.

@@ -169,7 +169,7 @@ fn lower(slot: &AtomicU64) {
 }
 
 /// What an address counts as: itself for IPv4, its /64 for IPv6.
-fn network_of(ip: IpAddr) -> (u8, u64) {
+pub(super) fn network_of(ip: IpAddr) -> (u8, u64) {
     match ip.to_canonical() {
         IpAddr::V4(v4) => (4, u64::from(v4.to_bits())),
         IpAddr::V6(v6) => (6, u64::try_from(v6.to_bits() >> 64).unwrap_or(0)),

@@ -15,6 +15,7 @@ pub mod events;
 pub mod health;
 pub mod lifecycle;
 pub mod queue;
+pub mod rates;
 mod seqlock;
 pub mod sessions;
 mod slots;
