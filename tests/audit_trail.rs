@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Output;
 use std::time::{Duration, Instant};
 
-use blackbox::{Gateway, PATIENCE, Upstream, call, post, until};
+use blackbox::{Client, Gateway, PATIENCE, Response, Upstream, call, post, until};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -115,6 +115,103 @@ fn lines_are_found_by_what_they_say_and_addresses_by_their_pseudonyms() {
         exported.lines().count() == 2 && exported.lines().all(|line| text.contains(&format!("[SECURITY] {line}\n")))
     );
     assert_eq!(audit(&gateway, &["export", "-o", path]).status.code(), Some(1), "nothing is overwritten");
+}
+
+const OPERATOR: &str = "orchestrator-token-of-32-characters";
+
+/// A request to the admin API.
+fn admin(gateway: &Gateway, method: &str, path: &str, body: &str) -> Response {
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n");
+    let rest = format!("Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    Client::connect(gateway.admin).ask(format!("{head}{rest}{body}").as_bytes())
+}
+
+#[test]
+fn an_operator_searches_the_trail_a_page_at_a_time() {
+    let (_upstream, gateway) = start(&[("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)]);
+    for id in 1..=7 {
+        assert_eq!(gateway.post(&call(id)).status, 200);
+        gateway.audited("tool_call", |line| line["requestId"] == *id.to_string());
+    }
+    let search = |query: &str| {
+        let page = admin(&gateway, "GET", &format!("/admin/audit?{query}"), "");
+        assert_eq!(page.status, 200, "{page:?}");
+        page.json()
+    };
+    let ids = |page: &Value| -> Vec<String> {
+        page["lines"].as_array().unwrap().iter().map(|line| line["requestId"].as_str().unwrap().to_owned()).collect()
+    };
+    let calls = search("event=tool_call&ip=127.0.0.1&severity=INFO&since=2026-01-01T00:00:00Z");
+    assert_eq!((ids(&calls).join(""), &calls["next"]), ("1234567".to_owned(), &Value::Null));
+    assert_eq!(calls["lines"][0]["ip"], gateway.pseudonym("127.0.0.1"));
+    let (mut paged, mut query) = (String::new(), "event=tool_call&limit=3".to_owned());
+    loop {
+        let page = search(&query);
+        paged.push_str(&ids(&page).join(""));
+        let Some(next) = page["next"].as_str() else { break };
+        query = format!("event=tool_call&limit=3&cursor={next}");
+    }
+    assert_eq!(paged, "1234567");
+    assert_eq!(ids(&search("request=4")), ["4"]);
+    assert!(ids(&search("event=tool_call&ip=127.0.0.2")).is_empty());
+    assert!(ids(&search("event=tool_call&until=2026-01-01T00:00:00Z")).is_empty());
+    assert_eq!(search("text=START,%20in")["lines"][0]["event"], "checkpoint", "capitals do not matter");
+    for query in ["event=tool_calls", "since=yesterday", "cursor=x", "ip=here", "what=1", "limit=0", "text="] {
+        let refused = admin(&gateway, "GET", &format!("/admin/audit?{query}"), "");
+        assert_eq!((refused.status, &refused.json()["code"]), (400, &"invalid_filter".into()), "{query}");
+    }
+}
+
+#[test]
+fn an_operator_has_the_trail_verified_beside_the_running_gateway() {
+    const PATH: &str = "/admin/audit/verification";
+    let (_upstream, gateway) = start(&[("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)]);
+    for id in 1..=5 {
+        assert_eq!(gateway.post(&call(id)).status, 200);
+    }
+    gateway.audited("tool_call", |line| line["requestId"] == "5");
+    assert_eq!(admin(&gateway, "GET", PATH, "").json()["state"], "none");
+    let verified = |body: &str| {
+        let begun = admin(&gateway, "POST", PATH, body);
+        assert_eq!((begun.status, &begun.json()["state"]), (202, &"running".into()), "{begun:?}");
+        let mut found = Value::Null;
+        until("the end of it", || {
+            found = admin(&gateway, "GET", PATH, "").json();
+            found["state"] != "running"
+        });
+        assert!(found["startedAt"].is_string() && found["endedAt"].is_string());
+        found
+    };
+    let whole = verified("{}");
+    assert_eq!((&whole["state"], &whole["fault"]), (&"whole".into(), &Value::Null), "{whole}");
+    let count = whole["whole"]["lines"].as_u64().unwrap();
+    assert!(count >= 6 && whole["whole"]["last"] == count && whole["whole"]["checkpoint"].as_u64().unwrap() <= count);
+    assert_eq!(whole["whole"]["mac"].as_str().unwrap().len(), 64);
+
+    // One byte of a line that is there already, in its place.
+    let log = logs(&gateway).pop().unwrap();
+    let text = fs::read_to_string(&log).unwrap();
+    let at = text.find("\"requestId\":\"3\"").unwrap() + "\"requestId\":\"".len();
+    let line = text[..at].lines().count();
+    let file = fs::File::options().write(true).open(&log).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"8", at as u64).unwrap();
+    let faulty = verified(r#"{"fromOldest": true}"#);
+    assert_eq!((&faulty["state"], &faulty["whole"]), (&"faulty".into(), &Value::Null), "{faulty}");
+    let fault = &faulty["fault"];
+    assert_eq!((&fault["kind"], &fault["line"]), (&"changed".into(), &line.into()), "{faulty}");
+    assert_eq!(fault["file"], log.file_name().unwrap().to_str().unwrap());
+    assert_eq!(admin(&gateway, "POST", PATH, "[]").status, 422);
+}
+
+#[test]
+fn without_a_trail_an_operator_is_told_so() {
+    let (_upstream, gateway) = start(&[("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR), ("SECURITY_AUDIT_LOG", "false")]);
+    for (method, path) in
+        [("GET", "/admin/audit"), ("GET", "/admin/audit/verification"), ("POST", "/admin/audit/verification")]
+    {
+        let refused = admin(&gateway, method, path, "{}");
+        assert_eq!((refused.status, &refused.json()["code"]), (503, &"audit_off".into()), "{method} {path}");
+    }
 }
 
 #[test]

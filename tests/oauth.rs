@@ -465,6 +465,61 @@ fn admin(gateway: &Gateway, method: &str, path: &str, body: &str) -> Response {
 }
 
 #[test]
+fn an_operator_lists_sessions_and_ends_them() {
+    let upstream = upstream();
+    let gateway = start(&[("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)], &upstream);
+    let list = |query: &str| {
+        let page = admin(&gateway, "GET", &format!("/admin/sessions{query}"), "");
+        assert_eq!(page.status, 200, "{page:?}");
+        page.json()
+    };
+    let ids = |page: &Value| -> Vec<String> {
+        let sessions = page["sessions"].as_array().unwrap();
+        sessions.iter().map(|session| session["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(list(""), json!({"sessions": [], "next": null}));
+    let pairs: Vec<Pair> = (0..3).map(|_| login(&gateway)).collect();
+    let beta = token(&gateway, &format!("grant_type=client_credentials&client_id=beta&client_secret={BETA}"));
+    assert_eq!(beta.status, 200);
+    let all = ids(&list(""));
+    assert_eq!(all.len(), 4);
+    let mut paged = Vec::new();
+    let mut query = "?limit=1".to_owned();
+    loop {
+        let page = list(&query);
+        paged.extend(ids(&page));
+        let Some(next) = page["next"].as_str() else { break };
+        query = format!("?limit=1&cursor={next}");
+    }
+    assert_eq!(paged, all);
+    let of_beta = list("?agent=beta");
+    assert_eq!((ids(&of_beta).len(), &of_beta["sessions"][0]["agent"]), (1, &"beta".into()));
+
+    // The name is the one in its tokens.
+    let claims = pairs[1].access.split('.').nth(1).unwrap();
+    let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let sid = claims["sid"].as_str().unwrap();
+    assert!(all.iter().any(|id| id == sid));
+    let mut door = Peer::websocket_with(&gateway, &pairs[1].access);
+    let ended = admin(&gateway, "DELETE", &format!("/admin/sessions/{sid}"), "");
+    assert_eq!((ended.status, ended.json()), (200, json!({"id": sid, "agent": "alpha"})));
+    is_refused(&call_with(&gateway, &pairs[1].access));
+    error(&refresh(&gateway, &pairs[1].refresh), 400, "invalid_grant");
+    assert_eq!(door.frame(), Frame::Close(1008, "Closed by the gateway".to_owned()));
+    assert_eq!(call_with(&gateway, &pairs[0].access).status, 200, "another lives on");
+    assert!(!ids(&list("")).iter().any(|id| id == sid));
+    let line = gateway.audited("token_revoked", |line| line["rule"] == "operator");
+    assert_eq!((&line["agentId"], &line["ip"]), (&"alpha".into(), &gateway.pseudonym("127.0.0.1").into()));
+    let again = admin(&gateway, "DELETE", &format!("/admin/sessions/{sid}"), "");
+    assert_eq!((again.status, &again.json()["code"]), (404, &"session_not_open".into()));
+    for (path, status) in [("/admin/sessions/x", 404), ("/admin/sessions?cursor=AA", 400), ("/admin/sessions?x=1", 400)]
+    {
+        let method = if path.contains('?') { "GET" } else { "DELETE" };
+        assert_eq!(admin(&gateway, method, path, "").status, status, "{path}");
+    }
+}
+
+#[test]
 fn an_alert_outlives_the_gateway_and_is_delivered_by_the_next_under_its_name() {
     let upstream = upstream();
     let is_open = Arc::new(AtomicBool::new(false));

@@ -14,10 +14,13 @@
 mod accept;
 pub mod agents;
 pub mod alerts;
+pub mod audit;
 pub mod connections;
 mod document;
 pub mod providers;
+pub mod sessions;
 pub mod tokens;
+pub mod verification;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -36,10 +39,13 @@ use utoipa::{OpenApi, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::audit::{AuditPlace, Turnstile};
 use self::document::{Document, Guarded};
+use self::verification::Verifications;
 use super::alerts::Alerts;
 use super::health::{self, HealthSource};
 use super::http::{answer, json, problem};
+use super::oauth::OAuth;
 use super::tokens::Tokens;
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
 use crate::settings::policy::Agent;
@@ -61,6 +67,8 @@ pub struct AdminConfig {
     pub settings: SettingsShown,
     /// The agents of the policy file.
     pub agents: Vec<Agent>,
+    /// Where the audit trail is, if there is one.
+    pub audit: Option<AuditPlace>,
 }
 
 /// What the handlers share.
@@ -75,6 +83,11 @@ pub(crate) struct Admin {
     pub(crate) store: Store,
     pub(crate) tokens: Tokens,
     pub(crate) vault: Vault,
+    /// Where `JWT_SECRET` is set.
+    pub(crate) sessions: Option<Arc<OAuth>>,
+    /// One search of the audit trail at a time.
+    pub(crate) searches: Turnstile,
+    pub(crate) verifications: Arc<Verifications>,
 }
 
 pub(super) type Peer = Extension<ConnectInfo<SocketAddr>>;
@@ -87,9 +100,13 @@ fn operators_routes() -> OpenApiRouter<Admin> {
         .routes(routes!(tokens::list, tokens::issue))
         .routes(routes!(tokens::read, tokens::revoke))
         .routes(routes!(tokens::rotate))
+        .routes(routes!(sessions::list))
+        .routes(routes!(sessions::end))
         .routes(routes!(connections::list))
         .routes(routes!(connections::close))
         .routes(routes!(alerts::list))
+        .routes(routes!(audit::search))
+        .routes(routes!(verification::begin, verification::read))
         .routes(routes!(upstreams))
         .routes(routes!(settings))
         .routes(routes!(providers::list))

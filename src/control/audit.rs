@@ -17,6 +17,7 @@
 pub mod checkpoint;
 pub mod files;
 pub mod line;
+pub mod page;
 mod place;
 pub mod pseudonym;
 pub mod search;

@@ -43,6 +43,16 @@ fn listener() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
+/// A trail without a line, with its keys.
+fn empty_trail(dir: &std::path::Path) -> admin::audit::AuditPlace {
+    let place = admin::audit::AuditPlace { trail: dir.join("security"), state: dir.join("keys") };
+    std::fs::create_dir(&place.trail).unwrap();
+    for name in [audit::line::KEY_FILE, audit::pseudonym::KEY_FILE] {
+        keys::load_or_create(&place.state, name).unwrap();
+    }
+    place
+}
+
 impl Rig {
     pub(super) fn start(admin: AdminConfig) -> Self {
         Self::start_with(admin, 1, Duration::from_secs(10))
@@ -73,6 +83,8 @@ impl Rig {
         .unwrap();
         let alert_metrics = alerts::metrics();
         let (alerts, exits) = Alerts::new(Arc::clone(&events), alert_metrics.clone(), clock);
+        let data_dir = tempfile::tempdir().unwrap();
+        let admin = AdminConfig { audit: Some(empty_trail(data_dir.path())), ..admin };
         let (health_listener, health) = listener();
         let (admin_listener, admin_address) = listener();
         let phases = Arc::new(Mutex::new(Vec::new()));
@@ -94,7 +106,6 @@ impl Rig {
             }),
         };
         let connections = Arc::new(ConnectionTable::new(lifecycle.doors().clone(), 10, 1, RandomState::new()));
-        let data_dir = tempfile::tempdir().unwrap();
         let (store, store_threads) = Store::open(&data_dir.path().join("data"), Arc::clone(&lifecycle)).unwrap();
         let worker = Arc::<WorkerMetrics>::default();
         let shared = ControlShared {

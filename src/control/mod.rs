@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use self::admin::{Admin, AdminConfig};
 use self::alerts::record::Record;
@@ -54,8 +54,9 @@ const PULSE_EVERY: Duration = Duration::from_secs(1);
 const FACTS_EVERY: Duration = Duration::from_secs(1);
 /// What is written down at the end may take this long.
 const LAST_WRITE: Duration = Duration::from_secs(2);
-/// Threads for blocking look-ups: a resolver that hangs can hold only these.
-const RESOLVER_THREADS: usize = 4;
+/// Threads for what blocks: look-ups of names, the sync of the checkpoint, one search and one verification of the audit trail. A resolver that hangs can
+/// hold only these.
+const BLOCKING_THREADS: usize = 6;
 
 /// What the control thread needs. Listeners are bound by the caller, so that a port in use stops the start.
 pub struct ControlConfig {
@@ -140,7 +141,7 @@ impl ControlPlane {
     pub fn start(config: ControlConfig, shared: ControlShared) -> io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .max_blocking_threads(RESOLVER_THREADS)
+            .max_blocking_threads(BLOCKING_THREADS)
             .build()?;
         let (started, start) = std::sync::mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("control".to_owned()).spawn(move || {
@@ -196,6 +197,9 @@ async fn run(
         store,
         tokens: tokens.clone(),
         vault,
+        sessions: grants.sessions.as_ref().map(|(oauth, _)| Arc::clone(oauth)),
+        searches: Arc::new(Semaphore::new(1)),
+        verifications: Arc::default(),
     };
     let set_up = listen(health_listener, health::router(source))
         .and_then(|()| listen(admin_listener, admin::router(admin)))

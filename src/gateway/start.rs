@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
 
+use crate::control::admin::audit::AuditPlace;
 use crate::control::admin::{AdminConfig, SettingShown, SettingsShown};
 use crate::control::alerts::Alerts;
 use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
@@ -223,6 +224,10 @@ impl Gateway {
                     metrics_path: settings.metrics.enabled.then(|| settings.metrics.path.clone()),
                     settings: effective,
                     agents: settings.policy.agents.clone(),
+                    audit: settings.records.audit_enabled.then(|| AuditPlace {
+                        trail: settings.records.audit_dir.clone(),
+                        state: settings.records.data_dir.clone(),
+                    }),
                 },
                 facts: facts.clone(),
                 targets: probe_targets(&settings, &lifecycle),

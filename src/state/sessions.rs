@@ -51,6 +51,19 @@ impl Sid {
     }
 }
 
+/// The text is no [`Sid`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a session's name is 22 characters of base64url")]
+pub struct NotASid;
+
+impl std::str::FromStr for Sid {
+    type Err = NotASid;
+
+    fn from_str(text: &str) -> Result<Self, NotASid> {
+        Self::decode(text).ok_or(NotASid)
+    }
+}
+
 /// A session.
 #[derive(Debug)]
 pub struct Session {

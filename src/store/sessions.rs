@@ -3,7 +3,7 @@
 //! A row is there for as long as its session is. That one refresh token takes another's place is decided here, in one write, so that of two
 //! requests with one token only one finds it the newest.
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::{Store, StoreError};
 use crate::state::sessions::Sid;
@@ -48,17 +48,30 @@ impl Store {
             let sql =
                 "SELECT sid, agent, token_sha256, refresh_sha256, opened_ms, last_used_ms, expires_ms FROM sessions";
             let mut statement = conn.prepare(sql)?;
-            let rows = statement.query_map([], |row| {
-                Ok(SessionRow {
-                    sid: Sid::from_bytes(row.get(0)?),
-                    agent: row.get(1)?,
-                    token_sha256: row.get(2)?,
-                    refresh_sha256: row.get(3)?,
-                    opened_ms: unsigned(row.get(4)?),
-                    last_used_ms: unsigned(row.get(5)?),
-                    expires_ms: unsigned(row.get(6)?),
-                })
-            })?;
+            let rows = statement.query_map([], read)?;
+            Ok(rows.collect::<Result<_, _>>()?)
+        })
+        .await
+    }
+
+    /// Sessions behind `after`, in the order of their names, at most `most`: of one agent, or of all.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn some_sessions(
+        &self,
+        agent: Option<String>,
+        after: Option<Sid>,
+        most: usize,
+    ) -> Result<Vec<SessionRow>, StoreError> {
+        self.read(move |conn| {
+            let sql = "SELECT sid, agent, token_sha256, refresh_sha256, opened_ms, last_used_ms, expires_ms FROM sessions \
+                       WHERE sid > ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY sid LIMIT ?3";
+            // An empty name is before all others.
+            let after = after.map_or(Vec::new(), |sid| sid.bytes().to_vec());
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let mut statement = conn.prepare(sql)?;
+            let rows = statement.query_map(params![after, agent, most], read)?;
             Ok(rows.collect::<Result<_, _>>()?)
         })
         .await
@@ -132,6 +145,18 @@ impl Store {
         })
         .await
     }
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<SessionRow> {
+    Ok(SessionRow {
+        sid: Sid::from_bytes(row.get(0)?),
+        agent: row.get(1)?,
+        token_sha256: row.get(2)?,
+        refresh_sha256: row.get(3)?,
+        opened_ms: unsigned(row.get(4)?),
+        last_used_ms: unsigned(row.get(5)?),
+        expires_ms: unsigned(row.get(6)?),
+    })
 }
 
 fn renew(

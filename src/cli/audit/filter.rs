@@ -7,7 +7,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 
 use crate::control::audit::pseudonym::{self, Pseudonyms};
-use crate::control::audit::search::Filter;
+use crate::control::audit::search::{Filter, NoAddress, Wanted};
 use crate::control::keys::{self, Key, KeyError};
 use crate::state::events::{EventKind, Severity};
 
@@ -68,26 +68,22 @@ impl Args {
         let is_plain = |text: &&String| !text.contains(['@', '+', ':', '.']);
         let needs_key = !texts.into_iter().flatten().all(|text| is_plain(&text));
         let pseudonyms = pseudonyms(state, needs_key)?;
-        let mut filter = Filter::default();
-        filter.field("event", &self.event, &pseudonyms);
-        if let Some(ip) = &self.ip {
-            let pseudonym = pseudonyms.of(ip).map_or_else(|| ip.clone(), |pseudonym| pseudonym.to_string());
-            if !pseudonym.starts_with("ip:") {
-                return Err(format!("{ip:?} is no address"));
-            }
-            filter.field("ip", &[&pseudonym], &pseudonyms);
-        }
-        for (name, value) in
-            [("clientId", &self.client), ("agentId", &self.agent), ("tool", &self.tool), ("rule", &self.rule)]
-        {
-            filter.field(name, value.as_deref().as_slice(), &pseudonyms);
-        }
-        self.request.iter().for_each(|id| filter.request(id, &pseudonyms));
-        self.severity.iter().for_each(|least| filter.severity(*least));
-        self.since.iter().for_each(|at| filter.since(*at));
-        self.until.iter().for_each(|at| filter.until(*at));
-        self.text.iter().for_each(|text| filter.text(text, &pseudonyms));
-        Ok(filter)
+        let wanted = Wanted {
+            event: &self.event,
+            severity: self.severity,
+            ip: self.ip.as_deref(),
+            client: self.client.as_deref(),
+            agent: self.agent.as_deref(),
+            tool: self.tool.as_deref(),
+            rule: self.rule.as_deref(),
+            request: self.request.as_deref(),
+            since: self.since,
+            until: self.until,
+            text: self.text.as_deref(),
+        };
+        wanted
+            .filter(&pseudonyms)
+            .map_err(|NoAddress| format!("{:?} is no address", self.ip.as_deref().unwrap_or_default()))
     }
 }
 

@@ -199,3 +199,17 @@ impl TryFrom<String> for Label {
         if fits { Ok(Self(text)) } else { Err("not a label") }
     }
 }
+
+/// 1 to `MAX` characters, none of which controls anything.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Phrase<const MAX: usize>(pub(crate) String);
+
+impl<const MAX: usize> TryFrom<String> for Phrase<MAX> {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let fits = (1..=MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        if fits { Ok(Self(text)) } else { Err("not a phrase") }
+    }
+}

@@ -9,6 +9,7 @@ use utoipa::openapi::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::{IntoResponses, Modify, OpenApi};
 
 use crate::control::http::Problem;
+use crate::state::events::EventKind;
 
 /// The document before any route.
 #[derive(OpenApi)]
@@ -104,4 +105,10 @@ pub(super) fn address() -> RefOr<Schema> {
     let of = |format| ObjectBuilder::new().schema_type(Type::String).format(Some(SchemaFormat::KnownFormat(format)));
     let both = OneOfBuilder::new().item(of(KnownFormat::Ipv4)).item(of(KnownFormat::Ipv6));
     RefOr::T(Schema::OneOf(both.build()))
+}
+
+/// The kinds of audit lines.
+pub(super) fn event() -> RefOr<Schema> {
+    let names = EventKind::ALL.iter().map(|kind| kind.wire_name());
+    RefOr::T(Schema::Object(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)).build()))
 }

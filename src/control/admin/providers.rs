@@ -31,8 +31,21 @@ pub(super) struct Filter {
     #[param(value_type = Option<u16>, minimum = 1, maximum = 1000, default = 100)]
     limit: Option<Within<1, 1000>>,
     /// The `next` of the page before
-    #[param(max_length = 64)]
-    cursor: Option<String>,
+    #[param(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9_-][A-Za-z0-9_.-]*$")]
+    cursor: Option<CredentialName>,
+}
+
+/// A credential's name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct CredentialName(String);
+
+impl TryFrom<String> for CredentialName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if is_name(&text) { Ok(Self(text)) } else { Err("not a name") }
+    }
 }
 
 impl Told for Filter {
@@ -89,7 +102,7 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(filter): Asked<Filter
         Ok(listed) => listed,
         Err(error) => return refusal(&error),
     };
-    let after = filter.cursor.unwrap_or_default();
+    let after = filter.cursor.map(|name| name.0).unwrap_or_default();
     let mut wanted: Vec<_> = all.into_iter().filter(|one| one.name > after).take(limit + 1).collect();
     let more = wanted.len() > limit;
     wanted.truncate(limit);
@@ -261,7 +274,8 @@ fn refusal(error: &VaultError) -> Response {
         VaultError::Unreadable { .. } => (409, "vault_unreadable"),
         VaultError::Outdated => (409, "outdated"),
         VaultError::TooMany => (409, "too_many"),
-        VaultError::Unfit { .. } => (422, "invalid_credential"),
+        // The value would do, were it not for the upstreams that there are.
+        VaultError::Unfit { .. } => (409, "unfit_credential"),
         VaultError::NoRandomness(_) => (503, "no_randomness"),
         VaultError::Store(StoreError::Busy) => (503, "store_busy"),
         VaultError::Store(_) => (503, "store_failed"),

@@ -26,6 +26,66 @@ pub struct Filter {
     text: Option<Finder<'static>>,
 }
 
+/// What somebody asks for, in words; empty: every line.
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    /// Of one of these kinds.
+    pub event: &'a [&'a str],
+    /// At least this serious.
+    pub severity: Option<Severity>,
+    /// From this address, or what has this pseudonym.
+    pub ip: Option<&'a str>,
+    /// Of this client.
+    pub client: Option<&'a str>,
+    /// Of this agent.
+    pub agent: Option<&'a str>,
+    /// About this tool.
+    pub tool: Option<&'a str>,
+    /// Decided by this rule.
+    pub rule: Option<&'a str>,
+    /// About the message with this id.
+    pub request: Option<&'a str>,
+    /// Not older.
+    pub since: Option<Timestamp>,
+    /// Older.
+    pub until: Option<Timestamp>,
+    /// With this text anywhere.
+    pub text: Option<&'a str>,
+}
+
+/// An address is asked for that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoAddress;
+
+impl Wanted<'_> {
+    /// The filter that finds it.
+    ///
+    /// # Errors
+    /// [`NoAddress`].
+    pub fn filter(&self, pseudonyms: &Pseudonyms) -> Result<Filter, NoAddress> {
+        let mut filter = Filter::default();
+        filter.field("event", self.event, pseudonyms);
+        if let Some(ip) = self.ip {
+            let pseudonym = pseudonyms.of(ip).map_or_else(|| ip.to_owned(), |pseudonym| pseudonym.to_string());
+            if !pseudonym.starts_with("ip:") {
+                return Err(NoAddress);
+            }
+            filter.field("ip", &[&pseudonym], pseudonyms);
+        }
+        for (name, value) in
+            [("clientId", self.client), ("agentId", self.agent), ("tool", self.tool), ("rule", self.rule)]
+        {
+            filter.field(name, value.as_slice(), pseudonyms);
+        }
+        self.request.iter().for_each(|id| filter.request(id, pseudonyms));
+        self.severity.iter().for_each(|least| filter.severity(*least));
+        self.since.iter().for_each(|at| filter.since(*at));
+        self.until.iter().for_each(|at| filter.until(*at));
+        self.text.iter().for_each(|text| filter.text(text, pseudonyms));
+        Ok(filter)
+    }
+}
+
 /// Behind what is asked for stand the links.
 const LINKS: &[u8] = b",\"prev\":\"";
 /// Before a line's timestamp, and how long it is.

@@ -5,8 +5,9 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used)]
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read as _};
+use std::io::{self, BufRead, BufReader, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -113,6 +114,34 @@ impl Lines {
         Ok(Self { reader, line: Vec::new(), number: 0, read: 0 })
     }
 
+    /// Likewise, but from the byte `offset` on, where a line begins. Of a compressed file all before it is decompressed; what takes until `give_up` is left.
+    ///
+    /// # Errors
+    /// As [`Lines::open`]; `TimedOut`.
+    pub fn open_at(path: &Path, offset: u64, give_up: Instant) -> io::Result<Self> {
+        let mut lines = Self::open(path)?;
+        let name = path.to_string_lossy();
+        if !COMPRESSED.iter().any(|ending| name.ends_with(ending)) {
+            let mut file = File::open(path)?;
+            file.seek(SeekFrom::Start(offset))?;
+            lines.reader = Box::new(BufReader::with_capacity(BLOCK, file));
+        } else {
+            let mut left = offset;
+            while left > 0 {
+                let some = io::copy(&mut (&mut lines.reader).take(left.min(1 << 20)), &mut io::sink())?;
+                if some == 0 {
+                    break;
+                }
+                left -= some;
+                if Instant::now() >= give_up {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+        }
+        lines.read = offset;
+        Ok(lines)
+    }
+
     /// The next line.
     ///
     /// # Errors
@@ -144,7 +173,7 @@ impl Lines {
         self.number
     }
 
-    /// Bytes read so far, decompressed.
+    /// Bytes read so far, decompressed; those before where it was opened at among them.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.read

@@ -27,6 +27,7 @@ pub mod jwks;
 mod refresh;
 mod token;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,8 +41,8 @@ use crate::control::alerts::Alerts;
 use crate::gateway::desk::{Visit, Visits};
 use crate::guard::jwt::own::OwnKey;
 use crate::settings::Secret;
-use crate::state::events::EventQueue;
-use crate::state::sessions::Sessions;
+use crate::state::events::{Event, EventKind, EventQueue};
+use crate::state::sessions::{Session, Sessions, Sid};
 use crate::store::{Store, StoreError};
 
 /// Requests that are served at once: each waits for the disk, and those that wait together share a sync.
@@ -110,6 +111,15 @@ pub(crate) struct OAuth {
     write_uses_every: Duration,
 }
 
+/// Why an operator's wish to end a session was not fulfilled, or not to its end.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NotEnded {
+    /// The audit trail has no room; nothing was done.
+    Unrecorded,
+    /// It has ended, and the disk does not know.
+    NotLasting,
+}
+
 /// Why sessions cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OAuthError {
@@ -164,6 +174,28 @@ impl OAuth {
                 _ = write_uses.tick() => self.book.write_uses().await,
             }
         }
+    }
+
+    /// The session of this name, if it is open.
+    pub(crate) fn live(&self, sid: &Sid) -> Option<Arc<Session>> {
+        self.book.find(sid, (self.told.clock)())
+    }
+
+    /// Ends a session because an operator at this address says so. `None`: it was not open.
+    pub(crate) async fn end_by_operator(&self, sid: &Sid, from: IpAddr) -> Result<Option<Arc<Session>>, NotEnded> {
+        let Some(session) = self.live(sid) else { return Ok(None) };
+        let place = self.told.events.reserve().map_err(|_| NotEnded::Unrecorded)?;
+        let ended = self.book.end(&session).await;
+        // Whoever was faster has recorded it. What was not written is ended all the same.
+        if !matches!(ended, Ok(false)) {
+            let event = Event::new(EventKind::TokenRevoked, (self.told.clock)()).with_ip(from);
+            let event = event.with_agent(&session.agent).with_rule("operator");
+            place.commit(event.with_details(format_args!("session ended by an operator: {}", sid.encode())));
+        }
+        ended.map(|_| Some(session)).map_err(|error| {
+            tracing::warn!(%error, "the end of a session cannot be written down yet");
+            NotEnded::NotLasting
+        })
     }
 
     /// Writes down what a restart should know. A disk that hangs does not hold the end up.
