@@ -8,6 +8,8 @@
 //!
 //! The routes of operators stand in one place, and the OpenAPI document is read off them: one file a resource, each with its types.
 //!
+//! A change is answered when its line in the audit trail is on disk, wherever the disk takes it ([`AuditSignals::on_disk`]).
+//!
 //! `ADMIN_IP_ALLOWLIST`, when it is set, is asked first and for everything. Without an orchestrator token `/admin/…` answers 503
 //! `admin_disabled`: never open. An agent's token is known as that and answered 403. Errors are RFC 9457 problem details. Tokens are compared as SHA-256, in constant time.
 
@@ -27,7 +29,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Extension, Request, State};
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue, Method, header};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -43,6 +45,7 @@ use self::audit::{AuditPlace, Turnstile};
 use self::document::{Document, Guarded};
 use self::verification::Verifications;
 use super::alerts::Alerts;
+use super::audit::AuditSignals;
 use super::health::{self, HealthSource};
 use super::http::{answer, json, problem};
 use super::oauth::OAuth;
@@ -78,6 +81,7 @@ pub(crate) struct Admin {
     pub(crate) metrics: Arc<MetricSources>,
     pub(crate) health: HealthSource,
     pub(crate) events: Arc<EventQueue>,
+    pub(crate) audit: AuditSignals,
     pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) alerts: Alerts,
     pub(crate) store: Store,
@@ -123,6 +127,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .method_not_allowed_fallback(|| async {
             problem(405, "method_not_allowed", "This resource has other methods.")
         })
+        .route_layer(middleware::from_fn_with_state(admin.clone(), told_when_recorded))
         .route_layer(middleware::from_fn_with_state(admin.clone(), operators_only));
     let mut router = Router::new();
     if let Some(path) = &admin.config.metrics_path {
@@ -156,6 +161,17 @@ async fn operators_only(State(admin): State<Admin>, peer: Peer, request: Request
         Ok(()) => next.run(request).await,
         Err(refusal) => *refusal,
     }
+}
+
+/// Whoever was told of a change finds it in the trail, whatever happens next.
+async fn told_when_recorded(State(admin): State<Admin>, request: Request, next: Next) -> Response {
+    let changes = ![Method::GET, Method::HEAD].contains(request.method());
+    let response = next.run(request).await;
+    if changes && response.status().is_success() {
+        // Where the disk refuses, the line waits in memory, and the change has happened all the same.
+        admin.audit.on_disk().await;
+    }
+    response
 }
 
 async fn metrics(State(admin): State<Admin>, peer: Peer, headers: HeaderMap) -> Response {

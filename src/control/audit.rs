@@ -9,6 +9,7 @@
 //! - While it cannot write, or a write hangs for [`STUCK_AFTER`], `Lifecycle::audit_healthy` is false, which is what makes
 //!   production refuse tool calls; the log says so once a minute. So it is when the thread has ended, however it ended, and nobody
 //!   goes on waiting for room that it would make.
+//! - Who must not say that something was done before its line is on disk waits for that ([`AuditSignals::on_disk`]).
 //! - Lines are numbered and chained over files and restarts (`line`), and a checkpoint in another directory says how far they go
 //!   (`checkpoint`). At a start, a stop, and wherever a file is opened, a line of the trail says so.
 //!
@@ -30,6 +31,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use self::checkpoint::CheckpointSync;
 use self::files::{DailyFiles, DirError};
@@ -58,6 +61,8 @@ const RETRY: Duration = Duration::from_millis(100);
 const SLEEP: Duration = Duration::from_secs(1);
 /// A write that takes this long counts as stuck.
 pub const STUCK_AFTER: Duration = Duration::from_secs(2);
+/// How long is waited for a line to be on disk.
+const ON_DISK_WITHIN: Duration = Duration::from_secs(2);
 /// How often a lasting failure is logged.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
@@ -110,6 +115,8 @@ pub struct Unwritten(pub usize);
 struct Control {
     stop: AtomicBool,
     reopen: AtomicBool,
+    /// How often it was asked that all that is queued be put on disk.
+    wanted: AtomicU64,
     /// When the running write began, milliseconds since `epoch` plus one; 0 when none runs.
     writing_since_ms: AtomicU64,
 }
@@ -122,9 +129,23 @@ pub struct AuditSignals {
     thread: Thread,
     epoch: Instant,
     checkpoint: Option<Arc<CheckpointSync>>,
+    /// Up to which of the times that [`Control::wanted`] counts that has happened.
+    reached: watch::Receiver<u64>,
 }
 
 impl AuditSignals {
+    /// Waits until what was queued before is on disk, at most [`ON_DISK_WITHIN`]. Whether it is; it may not be while the disk refuses. Safe to drop.
+    pub async fn on_disk(&self) -> bool {
+        if !self.lifecycle.audit_healthy() {
+            return false;
+        }
+        let mut reached = self.reached.clone();
+        let wanted = self.control.wanted.fetch_add(1, Ordering::AcqRel) + 1;
+        self.thread.unpark();
+        let is_reached = reached.wait_for(|reached| *reached >= wanted);
+        matches!(tokio::time::timeout(ON_DISK_WITHIN, is_reached).await, Ok(Ok(_)))
+    }
+
     /// What has to be synced now and then, by a thread that may wait for a disk. `None` when nothing is recorded.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Arc<CheckpointSync>> {
@@ -176,9 +197,10 @@ impl AuditWriter {
         let control = Arc::clone(&writer.control);
         let epoch = writer.epoch;
         let checkpoint = writer.place.as_ref().map(Place::checkpoint);
+        let reached = writer.reached.subscribe();
         let thread =
             thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run()).map_err(StartError::Thread)?;
-        let signals = AuditSignals { control, lifecycle, thread: thread.thread().clone(), epoch, checkpoint };
+        let signals = AuditSignals { control, lifecycle, thread: thread.thread().clone(), epoch, checkpoint, reached };
         Ok(Self { signals, thread })
     }
 
@@ -217,6 +239,7 @@ struct Writer {
     clock: fn() -> u64,
     shared: AuditShared,
     control: Arc<Control>,
+    reached: watch::Sender<u64>,
     epoch: Instant,
     /// Formatted lines that are not on disk yet.
     pending: Vec<u8>,
@@ -265,6 +288,7 @@ impl Writer {
             clock: config.clock,
             shared,
             control: Arc::default(),
+            reached: watch::Sender::new(0),
             epoch: Instant::now(),
             pending: Vec::new(),
             lines: 0,
@@ -287,6 +311,8 @@ impl Writer {
             let gathered = Instant::now();
             self.shared.bell.take_hurry();
             let stopping = self.control.stop.load(Ordering::Acquire);
+            // What was queued before this was asked for is taken out now.
+            let wanted = self.control.wanted.load(Ordering::Acquire);
             let drained = self.drain();
             self.tee.iter_mut().for_each(Tee::hand_over);
             // There is room again; the disk may take its time meanwhile.
@@ -294,6 +320,9 @@ impl Writer {
                 queue.wake_waiting();
             }
             let written = self.flush();
+            if written && drained != Drained::Full && *self.reached.borrow() < wanted {
+                self.reached.send_replace(wanted);
+            }
             if written && self.control.reopen.swap(false, Ordering::AcqRel) {
                 self.reopen();
             }
@@ -346,7 +375,9 @@ impl Writer {
 
     /// Whether there is an order that is to be carried out at once.
     fn is_ordered(&self) -> bool {
-        self.control.stop.load(Ordering::Acquire) || self.control.reopen.load(Ordering::Acquire)
+        self.control.stop.load(Ordering::Acquire)
+            || self.control.reopen.load(Ordering::Acquire)
+            || self.control.wanted.load(Ordering::Acquire) > *self.reached.borrow()
     }
 
     /// Formats what is queued, as far as there is room. Takes from the queues in turn, so that none starves.

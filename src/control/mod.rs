@@ -192,6 +192,7 @@ async fn run(
         metrics: Arc::new(metrics),
         health: source.clone(),
         events,
+        audit: audit.clone(),
         connections,
         alerts: alerts.clone(),
         store,
@@ -235,7 +236,7 @@ async fn run(
         }
     });
     tokio::spawn(tokens.clone().keep());
-    let sessions = grants.start();
+    let sessions = grants.start(audit.clone());
     if let Some(checkpoint) = audit.checkpoint() {
         tokio::spawn(keep_durable(checkpoint));
     }
@@ -278,12 +279,12 @@ impl Grants {
         Ok(Self { sessions, keeper: jwks.map(Keeper::new).transpose().map_err(io::Error::other)? })
     }
 
-    fn start(self) -> Option<Arc<OAuth>> {
+    fn start(self, audit: AuditSignals) -> Option<Arc<OAuth>> {
         if let Some(keeper) = self.keeper {
             tokio::spawn(keeper.keep());
         }
         let (oauth, visits) = self.sessions?;
-        tokio::spawn(Arc::clone(&oauth).serve(visits));
+        tokio::spawn(Arc::clone(&oauth).serve(visits, audit));
         tokio::spawn(Arc::clone(&oauth).keep_house());
         Some(oauth)
     }

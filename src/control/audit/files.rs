@@ -266,7 +266,7 @@ pub(crate) const COMPRESSED: [&str; 4] = [".gz", ".bz2", ".xz", ".zst"];
 const STEM: &str = "security-";
 
 /// Opens a log to append, closes a torn last line, and makes a new file's name durable.
-fn open_log(path: &Path) -> io::Result<File> {
+pub(super) fn open_log(path: &Path) -> io::Result<File> {
     let existed = path.exists();
     let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
     let len = file.metadata()?.len();

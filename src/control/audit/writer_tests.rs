@@ -68,6 +68,15 @@ impl Rig {
         AuditWriter::start_on(Some(files), &self.config(), self.shared(), linger).unwrap()
     }
 
+    /// On a disk that is full, of which it knows.
+    fn start_full(&self) -> AuditWriter {
+        let opener: Opener = Box::new(|_| Ok(Box::new(fs::OpenOptions::new().append(true).open("/dev/full")?)));
+        let writer = self.start_on(opener, LINGER);
+        self.queues[0].push(event(1)).unwrap();
+        until("the fault", || !self.lifecycle.audit_healthy());
+        writer
+    }
+
     fn is_noted(&self, seq: u64) -> bool {
         let noted = checkpoint::read(self.state.path(), &key()).unwrap();
         matches!(noted, checkpoint::Noted::At(checkpoint) if checkpoint.end.seq == seq)
@@ -451,10 +460,7 @@ fn a_full_disk_loses_nothing_and_says_so() {
 #[test]
 fn stopping_with_a_full_disk_says_what_was_lost() {
     let rig = Rig::new(1);
-    let opener: Opener = Box::new(|_| Ok(Box::new(fs::OpenOptions::new().append(true).open("/dev/full")?)));
-    let writer = rig.start_on(opener, LINGER);
-    rig.queues[0].push(event(1)).unwrap();
-    until("the fault", || !rig.lifecycle.audit_healthy());
+    let writer = rig.start_full();
     assert!(writer.stop().unwrap_err().0 > 100);
 }
 
@@ -478,6 +484,30 @@ fn a_disk_that_stays_full_bounds_memory_and_then_refuses_producers() {
     assert_eq!(pushed, writer.lines + 256, "every event is in memory or in its queue");
 }
 
+fn waited(what: impl Future<Output = bool>) -> bool {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(what)
+}
+
+#[test]
+fn who_waits_for_the_disk_goes_on_when_all_that_was_queued_is_there() {
+    let rig = Rig::new(2);
+    // Events that nobody waits for gather for so long that the test would notice.
+    let writer = rig.start_on(Box::new(|path| Ok(Box::new(super::files::open_log(path)?))), PATIENCE * 2);
+    let mut lines = 0;
+    for n in 0..50 {
+        let queue = &rig.queues[usize::try_from(n % 2).unwrap()];
+        (0..=n % 3).for_each(|_| queue.push(event(n)).unwrap());
+        lines += n % 3 + 1;
+        assert!(waited(writer.signals().on_disk()));
+        assert_eq!(rig.metrics.written.get(), lines);
+        assert_eq!(events(&rig.text()), lines);
+    }
+    writer.stop().unwrap();
+    let full = rig.start_full();
+    assert!(!waited(full.signals().on_disk()), "the disk refuses");
+    full.stop().unwrap_err();
+}
+
 #[test]
 fn a_hanging_write_is_noticed_and_forgiven() {
     let rig = Rig::new(0);
@@ -487,6 +517,7 @@ fn a_hanging_write_is_noticed_and_forgiven() {
         thread: thread::current(),
         epoch: Instant::now().checked_sub(Duration::from_secs(60)).unwrap(),
         checkpoint: None,
+        reached: watch::Sender::new(0).subscribe(),
     };
     signals.check_pulse();
     until("a look in time at a write of one second", || {

@@ -14,7 +14,8 @@
 //! | [`answer`] | what is answered |
 //!
 //! Promises
-//! - What is answered with 200 is on disk: a session that was opened, a refresh token that took another's place, an end.
+//! - What is answered with 200 is on disk: a session that was opened, a refresh token that took another's place, an end; and its line in the audit
+//!   trail with it, where the disk takes it.
 //! - What is done has its line in the audit trail: room for it is taken before.
 //! - Of two requests with one refresh token at most one is granted. The other, and every later one, ends the session: who has a token that
 //!   was used before has a copy of it.
@@ -38,6 +39,7 @@ use tokio::time::MissedTickBehavior;
 use self::book::{Book, Rules};
 use self::refresh::RefreshKey;
 use crate::control::alerts::Alerts;
+use crate::control::audit::AuditSignals;
 use crate::gateway::desk::{Visit, Visits};
 use crate::guard::jwt::own::OwnKey;
 use crate::settings::Secret;
@@ -148,14 +150,19 @@ impl OAuth {
     }
 
     /// Answers requests for as long as they come.
-    pub(crate) async fn serve(self: Arc<Self>, mut visits: Visits) {
+    pub(crate) async fn serve(self: Arc<Self>, mut visits: Visits, audit: AuditSignals) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         while let Some(Visit { asked, answer }) = visits.recv().await {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let oauth = Arc::clone(&self);
+            let (oauth, audit) = (Arc::clone(&self), audit.clone());
             tokio::spawn(async move {
+                let answered = oauth.answer(asked).await;
+                if answered.status == 200 {
+                    // Where the disk refuses, the line waits in memory, and what was granted holds all the same.
+                    audit.on_disk().await;
+                }
                 // Who does not wait any more needs no answer.
-                let _ = answer.send(oauth.answer(asked).await);
+                let _ = answer.send(answered);
                 drop(place);
             });
         }
