@@ -115,11 +115,20 @@ pub(crate) fn pin_self(cores: &[usize]) -> io::Result<()> {
 
 /// Pins a process and all its present threads (0: this thread) to one core.
 pub(crate) fn pin(pid: u32, core: usize) -> io::Result<()> {
-    pin_all_but(pid, None, core)
+    pin_where(pid, |_, _| true, core)
 }
 
 /// Pins the present threads of a process to one core, all but `thread`.
-pub(crate) fn pin_all_but(pid: u32, thread: Option<Thread>, core: usize) -> io::Result<()> {
+pub(crate) fn pin_all_but(pid: u32, thread: Thread, core: usize) -> io::Result<()> {
+    pin_where(pid, |id, name| !thread.is(pid, id, name), core)
+}
+
+/// Pins the present threads of a process that `thread` names to one core, and leaves the others where they are.
+pub(crate) fn pin_only(pid: u32, thread: Thread, core: usize) -> io::Result<()> {
+    pin_where(pid, |id, name| thread.is(pid, id, name), core)
+}
+
+fn pin_where(pid: u32, wanted: impl Fn(u32, &str) -> bool, core: usize) -> io::Result<()> {
     let mut set = rustix::thread::CpuSet::new();
     set.set(core);
     if pid == 0 {
@@ -129,7 +138,7 @@ pub(crate) fn pin_all_but(pid: u32, thread: Option<Thread>, core: usize) -> io::
         let task = task?;
         let id = task.file_name().to_str().and_then(|id| id.parse().ok()).unwrap_or_default();
         let name = std::fs::read_to_string(task.path().join("comm"))?;
-        if thread.is_some_and(|thread| thread.is(pid, u32::try_from(id).unwrap_or_default(), name.trim_end())) {
+        if !wanted(u32::try_from(id).unwrap_or_default(), name.trim_end()) {
             continue;
         }
         rustix::thread::sched_setaffinity(rustix::process::Pid::from_raw(id), &set)?;

@@ -8,10 +8,12 @@
 //! has used for a call, from the scheduler's own account. On a machine that others use as well, that figure is
 //! spoilt least. Rounds are interleaved, and the median and the spread over the rounds are printed.
 
+mod beside;
 mod channel;
 mod compare;
 mod cost;
 mod cpu;
+mod crash;
 mod echo;
 mod faults;
 mod figures;
@@ -60,6 +62,10 @@ enum Command {
     Hold(hold::Args),
     /// What breaks is broken, one thing after the other: who is told what, and what is kept
     Faults(faults::Args),
+    /// What clients notice while operators list every token and the database is copied, and how long a start takes with many
+    Beside(beside::Args),
+    /// The gateway is killed where it stands, over and over: what was acknowledged is still known
+    Crash(crash::Args),
     /// All doors, normal calls and faults at random moments, for as long as wanted
     Soak(soak::Args),
     /// The relay of `lines`
@@ -87,6 +93,8 @@ fn main() -> ExitCode {
         Command::Idle(args) => idle::run(&args),
         Command::Hold(args) => hold::run(&args),
         Command::Faults(args) => faults::run(&args),
+        Command::Beside(args) => beside::run(&args),
+        Command::Crash(args) => crash::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Relay(args) => relay::run(&args),
         Command::WebsocketBackend(args) => websocket::run_backend(&args),

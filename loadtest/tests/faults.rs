@@ -1,4 +1,4 @@
-//! Promise: `loadtest faults` and `loadtest soak` run against the gateway as it is built beside them, everything that they check holds, and what
+//! Promise: `loadtest faults`, `loadtest soak` and `loadtest crash` run against the gateway as it is built beside them, everything that they check holds, and what
 //! they say is told by the exit status.
 //!
 //! Where the program is not built (`cargo build -p ringwall`), nothing can be shown: the tests say so and pass.
@@ -78,6 +78,13 @@ fn a_scenario_of_each_side_passes() {
 fn ten_seconds_of_everything_pass() {
     let Some(ringwall) = ringwall() else { return };
     assert_passed(&run_unhindered(&ringwall, &["soak", "--minutes"], ["0.17", "0.3", "1", "2"]));
+}
+
+#[test]
+fn what_was_acknowledged_survives_five_kills() {
+    let Some(ringwall) = ringwall() else { return };
+    let results = run(&ringwall, &["crash", "--kills", "5"]);
+    assert_passed(&results);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What `loadtest faults` and `loadtest soak` are told alike.
+//! What `loadtest faults`, `loadtest soak` and `loadtest crash` are told alike.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::process::Scratch;
 /// Bytes that memory may grow beside 5 %: what an allocator keeps of bursts that the warm-up has not seen.
 const SLACK: u64 = 24 << 20;
 
-/// Arguments of both.
+/// Arguments of all of them.
 #[derive(clap::Args)]
 pub(crate) struct Common {
     /// The ringwall program
@@ -45,8 +45,13 @@ impl Common {
         self.keep.clone().unwrap_or_else(|| scratch.path().to_owned())
     }
 
+    /// How late the line of an answered call may be.
+    pub(crate) fn lag(&self) -> Duration {
+        Duration::from_millis(self.audit_lag_ms)
+    }
+
     /// A run with these.
     pub(crate) fn plan<'a>(&self, setup: Setup<'a>, layout: Layout, seed: u64, warm_up: Duration) -> Plan<'a> {
-        Plan { setup, layout, seed, warm_up, lag_limit: Duration::from_millis(self.audit_lag_ms), slack: SLACK }
+        Plan { setup, layout, seed, warm_up, lag_limit: self.lag(), slack: SLACK }
     }
 }

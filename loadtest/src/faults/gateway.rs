@@ -27,6 +27,9 @@ pub(crate) const CALL_TIMEOUT_MS: u64 = 3_000;
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(30);
 
+/// How often it is asked whether it is ready.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How it is set up.
 pub(crate) struct Setup<'a> {
     pub(crate) program: &'a Path,
@@ -63,32 +66,7 @@ impl Drop for Gateway {
 impl Gateway {
     /// Starts it with this policy and waits until it is ready.
     pub(crate) async fn start(setup: &Setup<'_>, policy: &str) -> io::Result<Self> {
-        std::fs::create_dir_all(setup.dir)?;
-        std::fs::write(setup.dir.join("ringwall.toml"), policy)?;
-        let program = std::fs::canonicalize(setup.program)
-            .map_err(|error| io::Error::other(format!("{}: {error}", setup.program.display())))?;
-        let mut words = setup.wrapper.iter().map(std::ffi::OsString::from).chain([program.into_os_string()]);
-        let mut command = Command::new(words.next().unwrap_or_default());
-        let log = setup.dir.join("gateway.log");
-        command.args(words).arg("serve").current_dir(setup.dir).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        command.env("AUDIT_DIR", setup.audit).env("DATA_DIR", setup.dir.join("data"));
-        for port in ["MCP_BRIDGE_PORT", "MCP_TCP_PORT", "MCP_HEALTH_PORT", "ADMIN_PORT"] {
-            command.env(port, "0");
-        }
-        command
-            .envs([("WS_AUTH_TOKEN", TOKEN), ("TCP_AUTH_TOKEN", TOKEN), ("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)])
-            .envs([("WORKERS", "2"), ("RATE_LIMIT_ENABLED", "false"), ("BIND_ADDRESS", "127.0.0.1")])
-            .envs([("MCP_LOG_LEVEL", "warn"), ("MCP_LOG_FORMAT", "json"), ("DRAIN_TIMEOUT", "20000")])
-            .envs([("HEADER_TIMEOUT", "1500"), ("BODY_TIMEOUT", "1500")])
-            .envs([("WS_CONNECTION_TIMEOUT", "15000"), ("TCP_CONNECTION_TIMEOUT", "15000")])
-            .env("WS_MAX_CONNECTIONS", MAX_HTTP_CONNECTIONS.to_string())
-            .env("TCP_MAX_CONNECTIONS", MAX_TCP_CONNECTIONS.to_string())
-            .env("MAX_CONNECTIONS_PER_IP", MAX_ADDRESS_CONNECTIONS.to_string());
-        if setup.is_production {
-            command.envs([("RINGWALL_ENV", "production"), ("TLS_TERMINATED_UPSTREAM", "true")]);
-        }
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).spawn()?;
+        let (mut child, log) = spawn(setup, policy)?;
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no standard output"))?;
         let mut stdout = BufReader::new(stdout);
         let announced = announced(&mut stdout);
@@ -106,26 +84,50 @@ impl Gateway {
             if Instant::now() > end {
                 return Err(io::Error::other("the gateway does not become ready"));
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(LOOK).await;
         }
         Ok(gateway)
     }
 
+    /// Starts it and kills it after this time, however far it has come.
+    pub(crate) async fn start_and_kill(setup: &Setup<'_>, policy: &str, after: Duration) -> io::Result<()> {
+        let (mut child, _) = spawn(setup, policy)?;
+        tokio::time::sleep(after).await;
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// Kills it where it stands (SIGKILL), and waits until nothing is left of it.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        let mut child = self.child.borrow_mut();
+        child.kill()?;
+        child.wait()?;
+        Ok(())
+    }
+
     /// `GET PATH` of the admin listener, as an operator.
     pub(crate) async fn get(&self, path: &str) -> io::Result<(u16, String)> {
+        self.ask("GET", path, "").await
+    }
+
+    /// A request to the admin listener, as an operator, with this body in JSON unless it is empty.
+    pub(crate) async fn ask(&self, method: &str, path: &str, body: &str) -> io::Result<(u16, String)> {
         let mut stream = TcpStream::connect(self.admin).await?;
+        let content = if body.is_empty() {
+            String::new()
+        } else {
+            format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())
+        };
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {OPERATOR}\r\nConnection: close\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {OPERATOR}\r\n{content}Connection: close\r\n\r\n{body}",
             self.admin
         );
         stream.write_all(request.as_bytes()).await?;
         let mut answer = Vec::new();
         let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await;
         read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let text = String::from_utf8_lossy(&answer);
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_default();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-        Ok((status, body.to_owned()))
+        whole(&answer).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     /// What `/metrics` says now.
@@ -198,6 +200,48 @@ impl Gateway {
         let log = std::fs::read_to_string(&self.log)?;
         Ok(log.lines().filter(|line| is_complaint(line)).map(str::to_owned).collect())
     }
+}
+
+/// Starts the program; and where its log is.
+fn spawn(setup: &Setup<'_>, policy: &str) -> io::Result<(Child, PathBuf)> {
+    std::fs::create_dir_all(setup.dir)?;
+    std::fs::write(setup.dir.join("ringwall.toml"), policy)?;
+    let program = std::fs::canonicalize(setup.program)
+        .map_err(|error| io::Error::other(format!("{}: {error}", setup.program.display())))?;
+    let mut words = setup.wrapper.iter().map(std::ffi::OsString::from).chain([program.into_os_string()]);
+    let mut command = Command::new(words.next().unwrap_or_default());
+    let log = setup.dir.join("gateway.log");
+    command.args(words).arg("serve").current_dir(setup.dir).env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("AUDIT_DIR", setup.audit).env("DATA_DIR", setup.dir.join("data"));
+    for port in ["MCP_BRIDGE_PORT", "MCP_TCP_PORT", "MCP_HEALTH_PORT", "ADMIN_PORT"] {
+        command.env(port, "0");
+    }
+    command
+        .envs([("WS_AUTH_TOKEN", TOKEN), ("TCP_AUTH_TOKEN", TOKEN), ("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)])
+        .envs([("WORKERS", "2"), ("RATE_LIMIT_ENABLED", "false"), ("BIND_ADDRESS", "127.0.0.1")])
+        .envs([("MCP_LOG_LEVEL", "warn"), ("MCP_LOG_FORMAT", "json"), ("DRAIN_TIMEOUT", "20000")])
+        .envs([("HEADER_TIMEOUT", "1500"), ("BODY_TIMEOUT", "1500")])
+        .envs([("WS_CONNECTION_TIMEOUT", "15000"), ("TCP_CONNECTION_TIMEOUT", "15000")])
+        .env("WS_MAX_CONNECTIONS", MAX_HTTP_CONNECTIONS.to_string())
+        .env("TCP_MAX_CONNECTIONS", MAX_TCP_CONNECTIONS.to_string())
+        .env("MAX_CONNECTIONS_PER_IP", MAX_ADDRESS_CONNECTIONS.to_string());
+    if setup.is_production {
+        command.envs([("RINGWALL_ENV", "production"), ("TLS_TERMINATED_UPSTREAM", "true")]);
+    }
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log)?).spawn()?;
+    Ok((child, log))
+}
+
+/// The status and the body of an answer, if all of it has come.
+fn whole(answer: &[u8]) -> Option<(u16, String)> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.split(' ').nth(1)?.parse().ok()?;
+    let field =
+        |line: &str| line.to_ascii_lowercase().strip_prefix("content-length:").map(|length| length.trim().to_owned());
+    let length = head.lines().find_map(field).and_then(|length| length.parse().ok()).unwrap_or(body.len());
+    (body.len() >= length).then(|| (status, body.to_owned()))
 }
 
 /// An error of the log, or anything that is no line of it: a panic's report is none.

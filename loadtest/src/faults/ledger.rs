@@ -90,6 +90,10 @@ pub(crate) struct Ledger {
     pub(crate) starved: Cell<u64>,
     /// Whether times of answers are wanted.
     pub(crate) is_watched: Cell<bool>,
+    /// Whether the gateway is being killed, or was: connections break then.
+    pub(crate) is_killed: Cell<bool>,
+    /// When calls were answered since this was last taken, where that is wanted of all.
+    pub(crate) answers: RefCell<Option<Vec<(u64, Instant)>>>,
 }
 
 /// One call in so many is looked for on disk.
@@ -157,6 +161,9 @@ impl Ledger {
             );
         }
         self.mark(number, Ended::ENDED | told_not_made | right | left);
+        if let Some(answers) = self.answers.borrow_mut().as_mut().filter(|_| right != 0) {
+            answers.push((number, Instant::now()));
+        }
         if self.is_watched.get() && number.is_multiple_of(SAMPLE) && right != 0 {
             self.answered_at.borrow_mut().insert(number, Instant::now());
         }
@@ -167,6 +174,9 @@ impl Ledger {
         let may = |set: Allowed| set.has(verdict);
         let unrecorded = verdict == Verdict::Unrecorded && self.may_refuse_unrecorded.get();
         if may(fault::allowed(call.fault, *way)) || may(*extra) || unrecorded {
+            return;
+        }
+        if verdict == Verdict::Cut && self.is_killed.get() {
             return;
         }
         let aftermath = if verdict == Verdict::Unreached { BACK_OFF } else { AFTERMATH };
@@ -375,6 +385,18 @@ mod tests {
             ledger.end(begun(&ledger, Fault::None), Verdict::Broken, b"");
             assert_eq!(broken(&ledger).len() as u64, 2 - starved);
         }
+    }
+
+    #[test]
+    fn a_kill_cuts_what_is_open_and_excuses_nothing_else() {
+        let ledger = Ledger::default();
+        ledger.is_killed.set(true);
+        ledger.end(begun(&ledger, Fault::None), Verdict::Cut, b"");
+        assert!(broken(&ledger).is_empty());
+        ledger.end(begun(&ledger, Fault::None), Verdict::Wrong, b"");
+        ledger.is_killed.set(false);
+        ledger.end(begun(&ledger, Fault::None), Verdict::Cut, b"");
+        assert_eq!(broken(&ledger), ["no wrong answer", "no wrong answer"]);
     }
 
     #[test]

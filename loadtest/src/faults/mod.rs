@@ -6,21 +6,21 @@
 
 pub(crate) mod arguments;
 mod call;
-mod checks;
-mod client;
+pub(crate) mod checks;
+pub(crate) mod client;
 mod disk;
 pub(crate) mod fault;
 mod frames;
 pub(crate) mod gateway;
-mod ledger;
+pub(crate) mod ledger;
 pub(crate) mod output;
-mod pauses;
+pub(crate) mod pauses;
 pub(crate) mod rng;
 pub(crate) mod run;
 mod scenarios;
 pub(crate) mod stage;
-mod trail;
-mod upstream;
+pub(crate) mod trail;
+pub(crate) mod upstream;
 mod verdict;
 
 pub(crate) use client::rude::{Rudeness, misbehave};

@@ -200,7 +200,7 @@ fn follow(stage: &Rc<Stage>, audit: &Path, limit: Duration) -> Following {
 async fn look_afterwards(stage: &Rc<Stage>, seen: &mut Seen, before: (Vec<String>, u64)) -> io::Result<()> {
     tokio::time::sleep(QUIET).await;
     // Servers close idle connections as they please; so do these, so that what is left then was forgotten.
-    for upstream in &stage.upstreams {
+    for upstream in stage.upstreams.iter() {
         upstream.hang_up();
     }
     let gone = async |stage: &Stage| counts(stage).await.is_ok_and(|counts| counts == (0, Some(0), Some(0)));

@@ -65,7 +65,7 @@ pub(crate) struct Active {
 /// See the module.
 pub(crate) struct Stage {
     pub(crate) ledger: Rc<Ledger>,
-    pub(crate) upstreams: Vec<Upstream>,
+    pub(crate) upstreams: Rc<Vec<Upstream>>,
     pub(crate) gateway: Gateway,
     pub(crate) layout: Layout,
     pub(crate) bridge: SocketAddr,
@@ -87,15 +87,17 @@ impl Stage {
     /// Starts upstreams and a gateway in front of them.
     pub(crate) async fn start(setup: &Setup<'_>, layout: Layout) -> io::Result<Rc<Self>> {
         let ledger = Rc::new(Ledger::default());
-        let mut upstreams = Vec::new();
-        for (index, (name, kind)) in layout.upstreams().into_iter().enumerate() {
-            upstreams.push(Upstream::start(name, kind, index, MAX_IN_FLIGHT, &ledger).await?);
-        }
+        let upstreams = upstreams(layout, &ledger).await?;
         let gateway = Gateway::start(setup, &policy(&upstreams)).await?;
+        Ok(Rc::new(Self::of(gateway, layout, &upstreams, &ledger)))
+    }
+
+    /// A gateway that runs in front of upstreams that were started before.
+    pub(crate) fn of(gateway: Gateway, layout: Layout, upstreams: &Rc<Vec<Upstream>>, ledger: &Rc<Ledger>) -> Self {
         let (bridge, tcp) = (gateway.bridge, gateway.tcp);
-        Ok(Rc::new(Self {
-            ledger,
-            upstreams,
+        Self {
+            ledger: ledger.clone(),
+            upstreams: upstreams.clone(),
             gateway,
             layout,
             bridge,
@@ -107,7 +109,7 @@ impl Stage {
             let_in: RefCell::default(),
             most_of_door: Cell::new([0; 2]),
             most_of_address: Cell::new(0),
-        }))
+        }
     }
 
     /// What goes in front of a tool's name for it to reach this upstream.
@@ -209,7 +211,17 @@ impl Drop for Guest {
     }
 }
 
-fn policy(upstreams: &[Upstream]) -> String {
+/// Starts the upstreams of a layout.
+pub(crate) async fn upstreams(layout: Layout, ledger: &Rc<Ledger>) -> io::Result<Rc<Vec<Upstream>>> {
+    let mut upstreams = Vec::new();
+    for (index, (name, kind)) in layout.upstreams().into_iter().enumerate() {
+        upstreams.push(Upstream::start(name, kind, index, MAX_IN_FLIGHT, ledger).await?);
+    }
+    Ok(Rc::new(upstreams))
+}
+
+/// The policy file of a gateway in front of them.
+pub(crate) fn policy(upstreams: &[Upstream]) -> String {
     let one = |upstream: &Upstream| {
         let (name, address) = (upstream.name, upstream.address);
         let url = match upstream.kind {

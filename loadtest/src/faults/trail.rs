@@ -30,6 +30,7 @@ struct Line<'a> {
     #[serde(rename = "requestId")]
     request_id: Option<String>,
     outcome: Option<&'a str>,
+    details: Option<String>,
 }
 
 /// What reading a trail came to.
@@ -37,8 +38,17 @@ struct Line<'a> {
 pub(crate) struct Trail {
     pub(crate) lines: u64,
     pub(crate) calls: u64,
+    /// Tokens that were issued or revoked: the event and the token's name.
+    pub(crate) tokens: Vec<(Change, String)>,
     /// What is wrong with it, in the order in which it was found; bounded.
     pub(crate) faults: Vec<String>,
+}
+
+/// What became of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Change {
+    Issued,
+    Revoked,
 }
 
 /// Reads lines and checks each against the one before.
@@ -91,9 +101,22 @@ impl Auditor {
         }
         self.seq = parsed.seq;
         parsed.mac.clone_into(&mut self.mac);
-        if parsed.event == "tool_call" {
-            self.found.calls += 1;
-            self.call(place, parsed.request_id.as_deref(), parsed.outcome.unwrap_or_default(), ledger);
+        match parsed.event {
+            "tool_call" => {
+                self.found.calls += 1;
+                self.call(place, parsed.request_id.as_deref(), parsed.outcome.unwrap_or_default(), ledger);
+            }
+            "token_issued" => self.token(Change::Issued, parsed.details),
+            "token_revoked" => self.token(Change::Revoked, parsed.details),
+            _ => {}
+        }
+    }
+
+    /// Details are `token ID, …`; of sessions there are lines as well.
+    fn token(&mut self, change: Change, details: Option<String>) {
+        let details = details.unwrap_or_default();
+        if let Some((id, _)) = details.strip_prefix("token ").and_then(|rest| rest.split_once(',')) {
+            self.found.tokens.push((change, id.to_owned()));
         }
     }
 
@@ -118,6 +141,10 @@ impl Auditor {
     pub(crate) fn end(self) -> Trail {
         self.found
     }
+
+    pub(crate) fn found(&mut self) -> &mut Trail {
+        &mut self.found
+    }
 }
 
 /// Reads a whole trail.
@@ -129,6 +156,38 @@ pub(crate) fn read(dir: &Path, key: &[u8], ledger: &Ledger) -> io::Result<Trail>
         }
     }
     Ok(auditor.end())
+}
+
+/// A trail that is read on as it grows, each line once.
+pub(crate) struct Growing {
+    auditor: Auditor,
+    dir: PathBuf,
+    read: HashMap<PathBuf, u64>,
+}
+
+impl Growing {
+    pub(crate) fn new(dir: &Path, key: &[u8]) -> io::Result<Self> {
+        Ok(Self { auditor: Auditor::new(key)?, dir: dir.to_owned(), read: HashMap::new() })
+    }
+
+    /// Reads the whole lines that have come since.
+    pub(crate) fn read_on(&mut self, ledger: &Ledger) -> io::Result<&mut Trail> {
+        for path in files(&self.dir)? {
+            let at = self.read.entry(path.clone()).or_default();
+            let mut file = File::open(&path)?;
+            if file.metadata()?.len() < *at {
+                self.auditor.fault(format!("{} was {at} bytes long and is shorter now", path.display()));
+            }
+            file.seek(SeekFrom::Start(*at))?;
+            let mut new = Vec::new();
+            file.read_to_end(&mut new)?;
+            let whole = memchr::memrchr(b'\n', &new).map_or(0, |end| end + 1);
+            *at += whole as u64;
+            let text = std::str::from_utf8(new.get(..whole).unwrap_or_default()).map_err(io::Error::other)?;
+            text.lines().for_each(|line| self.auditor.line(line, ledger));
+        }
+        Ok(self.auditor.found())
+    }
 }
 
 /// The files of a trail, in the order of their days.
@@ -301,6 +360,28 @@ mod tests {
         let mut auditor = Auditor::new(&[8; 32]).expect("a key");
         whole.iter().for_each(|line| auditor.line(line, &answered(Verdict::Right).0));
         assert_eq!(auditor.end().faults.len(), 3, "each line has a wrong mac under another key");
+    }
+
+    #[test]
+    fn a_trail_that_is_read_as_it_grows_is_read_once_and_must_not_shrink() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let token = "\"event\":\"token_revoked\",\"severity\":\"LOW\",\"details\":\"token 01ab, from ip:x\"";
+        let lines = trail(&["\"event\":\"server_start\",\"severity\":\"INFO\"", token, token]);
+        let whole = lines.join("\n") + "\n";
+        let path = dir.path().join("security-2026-11-22.log");
+        let (ledger, mut growing) = (Ledger::default(), Growing::new(dir.path(), &KEY)?);
+        // A line without its end is being written.
+        for len in [0, 10, whole.len() - 1, whole.len()] {
+            std::fs::write(&path, whole.get(..len).unwrap_or_default())?;
+            let trail = growing.read_on(&ledger)?;
+            let ends = whole.bytes().take(len).filter(|byte| *byte == b'\n').count() as u64;
+            assert_eq!((trail.lines, trail.faults.as_slice()), (ends, &[][..]), "{len}");
+        }
+        let revoked = (Change::Revoked, "01ab".to_owned());
+        assert_eq!(growing.read_on(&ledger)?.tokens, [revoked.clone(), revoked]);
+        std::fs::write(&path, whole.get(..whole.len() - 1).unwrap_or_default())?;
+        assert_eq!(growing.read_on(&ledger)?.faults.len(), 1);
+        Ok(())
     }
 
     #[test]

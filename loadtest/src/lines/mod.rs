@@ -141,7 +141,7 @@ fn ringwall(args: &Args, dir: &Path, port: u16, name: &'static str, audit: &str)
     }
     let process = Running::start("ringwall", &mut command, dir, port, args.core)?;
     let thread = Thread::Named("worker-0");
-    cpu::pin_all_but(process.pid(), Some(thread), args.rest_core)?;
+    cpu::pin_all_but(process.pid(), thread, args.rest_core)?;
     let door = |offset| SocketAddr::from(([127, 0, 0, 1], port + offset));
     Ok(Subject { name, process, thread, load: door(3), admin: Some(door(2)), rounds: Vec::new() })
 }

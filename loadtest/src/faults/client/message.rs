@@ -57,6 +57,19 @@ impl Talk {
         Ok(talk)
     }
 
+    /// Connects to the TCP door and says whether this token is taken there.
+    pub(super) async fn takes(stage: &Rc<Stage>, token: &str, from: Ipv4Addr) -> io::Result<bool> {
+        let stream = stage.connect(Door::Tcp, from).await?;
+        let mut talk = Self { guest: None, stream, framing: Framing::Lines, received: Vec::new() };
+        talk.send(&format!(r#"{{"jsonrpc":"2.0","id":0,"method":"authenticate","params":{{"token":"{token}"}}}}"#))
+            .await?;
+        match talk.message().await?.as_slice() {
+            br#"{"jsonrpc":"2.0","id":0,"result":{"authenticated":true}}"# => Ok(true),
+            br#"{"jsonrpc":"2.0","id":0,"error":{"code":-32000,"message":"Authentication failed"}}"# => Ok(false),
+            other => Err(io::Error::other(String::from_utf8_lossy(other).into_owned())),
+        }
+    }
+
     /// Opens a session. `false`: an upstream does not answer now.
     async fn initialize(&mut self) -> io::Result<bool> {
         self.send(&format!(
@@ -146,8 +159,10 @@ pub(super) async fn use_connection(stage: &Rc<Stage>, caller: Caller, rng: &mut 
     let mut talk = match Talk::open(stage, caller.door, caller.from).await {
         Ok(talk) => talk,
         Err(error) => {
-            let what = format!("a client from {} was not let in at {:?}: {error}", caller.from, caller.door);
-            stage.ledger.violated("no wrong answer", what);
+            if !stage.ledger.is_killed.get() {
+                let what = format!("a client from {} was not let in at {:?}: {error}", caller.from, caller.door);
+                stage.ledger.violated("no wrong answer", what);
+            }
             return Err(error);
         }
     };

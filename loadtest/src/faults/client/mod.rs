@@ -38,6 +38,11 @@ pub(crate) async fn run(stage: Rc<Stage>, caller: Caller, mut rng: Rng) {
     }
 }
 
+/// Whether a token is taken at the TCP door; an error where that cannot be said.
+pub(crate) async fn takes(stage: &Rc<Stage>, token: &str, from: Ipv4Addr) -> std::io::Result<bool> {
+    message::Talk::takes(stage, token, from).await
+}
+
 /// A connection to the TCP door that has said who it is; an error where it is not let in.
 pub(crate) async fn knock(stage: &Rc<Stage>, from: Ipv4Addr) -> std::io::Result<impl Sized + use<>> {
     message::Talk::open(stage, Door::Tcp, from).await
