@@ -19,13 +19,14 @@ use crate::door::http::remembered::{Remembered, Shown};
 use crate::door::session::{Sealer, Session};
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::Desk;
-use crate::gateway::{Shared, Snapshot};
+use crate::gateway::{Shared, Snapshot, block_rules};
 use crate::guard::Principal;
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc::era::{self, Header, Mirrored};
 use crate::rpc::{Envelope, Era, Kind, Method, glance};
 use crate::settings::{Inputs, Settings};
 use crate::span::Span;
+use crate::state::blocks::Blocks;
 use crate::state::connections::{ConnectionId, ConnectionTable};
 use crate::state::events::{Bell, Event, EventKind, EventQueue, Outcome, Reservation};
 use crate::state::health::HealthFacts;
@@ -109,7 +110,9 @@ impl Plane {
         let lifecycle = Arc::new(Lifecycle::new(1, states));
         let connections = ConnectionTable::new(lifecycle.doors().clone(), 64, 1, RandomState::new());
         let bell = Arc::new(Bell::default());
+        let blocks = Blocks::new(block_rules(&settings), [], Box::new(|| {}));
         let shared = Shared {
+            blocks: Arc::new(blocks),
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls)),
             connections: Arc::new(connections),
             credentials: Arc::default(),

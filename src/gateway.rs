@@ -21,15 +21,18 @@ use crate::guard::proxies::TrustedProxies;
 use crate::guard::{Authenticator, Issued, Permissions};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
+use crate::state::blocks::{Blocks, Rules};
 use crate::state::call_records::CallRecords;
 use crate::state::connections::ConnectionTable;
 use crate::state::credentials::Credentials;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, UpstreamState};
+use crate::state::networks::Networks;
 use crate::state::rates::RateTable;
 use crate::state::tools::ToolNames;
 use crate::upstream::brokered::ChildrenHandle;
+use crate::worker::millis;
 
 pub use start::{Ended, Gateway, StartError};
 
@@ -40,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<ConnectionTable>,
     /// The agents' tokens that were issued. The control thread publishes.
     pub(crate) credentials: Arc<ArcSwap<Credentials>>,
+    /// Addresses that may not come in, and what counts towards that.
+    pub(crate) blocks: Arc<Blocks>,
     pub(crate) sealer: Sealer,
     /// Sessions, the keys of an outside issuer, and the way of token requests to the control thread.
     pub(crate) desk: Desk,
@@ -159,17 +164,25 @@ impl Snapshot {
         }
     }
 
-    /// Whether the deny list names this address.
-    pub(crate) fn is_denied(&self, ip: IpAddr) -> bool {
-        self.settings.auth.ip_denylist.iter().any(|network| network.contains(&ip))
-    }
-
     pub(crate) fn is_production(&self) -> bool {
         self.settings.profile == Profile::Production
     }
 
     pub(crate) fn tls(&self, upstream: usize) -> Option<Arc<rustls::ClientConfig>> {
         self.tls.get(upstream).cloned().flatten()
+    }
+}
+
+/// What the settings say of blocking: what is to be put in force with other settings ([`Blocks::set_rules`]).
+pub(crate) fn block_rules(settings: &Settings) -> Rules {
+    let auth = &settings.auth;
+    Rules {
+        max_failed: auth.max_failed_attempts,
+        lockout_ms: millis(auth.block_duration),
+        abuse_ms: auth.auto_block_enabled.then(|| millis(auth.abuse_block_duration)),
+        operators: Networks::of(&auth.admin_ip_allowlist),
+        proxies: Networks::of(&settings.doors.trusted_proxies),
+        denied: Networks::of(&auth.ip_denylist),
     }
 }
 

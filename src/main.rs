@@ -26,6 +26,8 @@ enum Command {
     Check(cli::check::Args),
     /// List the open connections of a running gateway, or close one
     Connections(cli::connections::Args),
+    /// Block addresses and networks of a running gateway, list what is blocked, lift it
+    Block(cli::block::Args),
     /// Issue, list, rotate or revoke agents' tokens of a running gateway
     Token(cli::token::Args),
     /// Read the audit trail
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Init(args) => cli::init::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Connections(args) => cli::connections::run(&args),
+        Command::Block(args) => cli::block::run(&args),
         Command::Token(args) => cli::token::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Backup(args) => cli::backup::run(&args),

@@ -181,6 +181,7 @@ fn every_declared_metric_moves() {
     a_trail_that_cannot_be_written(&mut stage);
     a_database_that_is_held(&mut stage);
     guessing(&mut stage);
+    who_may_not_come_in(&mut stage);
     an_upstream_that_goes(&mut stage);
     drain(&mut stage, &facts);
 
@@ -421,6 +422,24 @@ fn guessing(stage: &mut Stage) {
     let families = ["ringwall_anomaly_cases", "ringwall_alert_webhook_undelivered"];
     stage.moves_within(A_ROUND + PATIENCE, &families, |stage| {
         fail(&stage.gateway, &mut std::iter::repeat_n(0xc000_0207, 11));
+    });
+}
+
+/// An address that stands for nobody here is blocked; then somebody comes from it.
+fn who_may_not_come_in(stage: &mut Stage) {
+    let families = ["ringwall_blocks", "ringwall_blocks_made", "ringwall_blocked_attempts"];
+    stage.moves(&families, |stage| {
+        let body = r#"{"network":"203.0.113.0/24"}"#;
+        let mut operator = Client::connect(stage.gateway.admin);
+        let request = format!(
+            "POST /admin/blocks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(operator.ask(request.as_bytes()).status, 201);
+        let call = String::from_utf8(a_call("crm__echo")).unwrap();
+        let from = call.replacen("\r\n", "\r\nX-Forwarded-For: 203.0.113.7\r\n", 1);
+        assert_eq!(stage.gateway.client().ask(from.as_bytes()).status, 403);
     });
 }
 

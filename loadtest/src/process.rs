@@ -112,6 +112,7 @@ pub(crate) fn ringwall(program: &Path, dir: &Path, port: u16, upstream: &str) ->
         .envs([("WS_AUTH_TOKEN", TOKEN), ("TCP_AUTH_TOKEN", TOKEN), ("WORKERS", "1"), ("MCP_LOG_LEVEL", "warn")])
         .envs([("WS_MAX_CONNECTIONS", "20000"), ("TCP_MAX_CONNECTIONS", "20000"), ("MAX_CONNECTIONS_PER_IP", "20000")])
         .env("RATE_LIMIT_ENABLED", "false")
+        .env("MAX_FAILED_ATTEMPTS", "10000000")
         .env("MCP_BRIDGE_PORT", port.to_string())
         .env("MCP_HEALTH_PORT", (port + 1).to_string())
         .env("ADMIN_PORT", (port + 2).to_string())

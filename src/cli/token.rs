@@ -179,7 +179,7 @@ fn read<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, String> {
 }
 
 /// `90`, `90s`, `15m`, `12h`, `30d`.
-fn seconds(text: &str) -> Result<u64, String> {
+pub(super) fn seconds(text: &str) -> Result<u64, String> {
     let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     let each = match unit {
         "" | "s" => 1,

@@ -17,6 +17,7 @@ mod accept;
 pub mod agents;
 pub mod alerts;
 pub mod audit;
+pub mod blocks;
 pub mod connections;
 mod document;
 pub mod providers;
@@ -46,12 +47,16 @@ use self::document::{Document, Guarded};
 use self::verification::Verifications;
 use super::alerts::Alerts;
 use super::audit::AuditSignals;
+use super::blocks::Blocking;
 use super::health::{self, HealthSource};
 use super::http::{answer, json, problem};
 use super::oauth::OAuth;
 use super::tokens::Tokens;
+use crate::guard::Denial;
+use crate::guard::blocks::denial;
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
 use crate::settings::policy::Agent;
+use crate::state::blocks::Place;
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Event, EventKind, EventQueue};
 use crate::store::Store;
@@ -86,6 +91,7 @@ pub(crate) struct Admin {
     pub(crate) alerts: Alerts,
     pub(crate) store: Store,
     pub(crate) tokens: Tokens,
+    pub(crate) blocking: Blocking,
     pub(crate) vault: Vault,
     /// Where `JWT_SECRET` is set.
     pub(crate) sessions: Option<Arc<OAuth>>,
@@ -108,6 +114,8 @@ fn operators_routes() -> OpenApiRouter<Admin> {
         .routes(routes!(sessions::end))
         .routes(routes!(connections::list))
         .routes(routes!(connections::close))
+        .routes(routes!(blocks::list, blocks::add))
+        .routes(routes!(blocks::lift))
         .routes(routes!(alerts::list))
         .routes(routes!(audit::search))
         .routes(routes!(verification::begin, verification::read))
@@ -269,19 +277,29 @@ impl Admin {
             let detail = "No ORCHESTRATOR_SECURITY_TOKEN is set; the admin API is disabled.";
             return Err(Box::new(problem(503, "admin_disabled", detail)));
         };
+        let blocks = self.blocking.blocks();
+        let ip = ip.to_canonical();
+        if let Some(found) = blocks.find(ip, Place::Control, self.now_ms()) {
+            // Its connection is about to be closed: only what it had sent already comes here.
+            blocks.note_refused();
+            return Err(Box::new(locked_out(&denial(found, self.now_ms()))));
+        }
         let Some(token) = bearer(headers) else {
             return Err(Box::new(unauthorized("missing_token", "Use: Authorization: Bearer <orchestrator token>")));
         };
         let shown: [u8; 32] = Sha256::digest(token).into();
         if bool::from(shown.ct_eq(expected)) {
+            blocks.succeeded(ip, Place::Control, self.now_ms());
             return Ok(());
         }
+        // The event first: it comes before that of a lockout.
         let event = Event::new(EventKind::InvalidAuth, self.now_ms()).with_ip(ip).with_rule("admin-token");
-        if self.is_agents(&shown) {
-            self.record(event, "an agent's token at the admin API");
+        let is_agents = self.is_agents(&shown);
+        self.record(event, if is_agents { "an agent's token at the admin API" } else { "admin API" });
+        blocks.failed(ip, Place::Control, self.now_ms());
+        if is_agents {
             return Err(Box::new(problem(403, "admin_required", "Admin access required.")));
         }
-        self.record(event, "admin API");
         Err(Box::new(unauthorized("invalid_token", "The token is not valid.")))
     }
 
@@ -299,6 +317,19 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     };
     let (scheme, token) = value.as_bytes().split_at_checked(7)?;
     (scheme.eq_ignore_ascii_case(b"bearer ") && !token.is_empty()).then_some(token)
+}
+
+/// What a blocked client is told that was let in before it was blocked.
+fn locked_out(denial: &Denial) -> Response {
+    let retry_after = denial.retry_after_s().and_then(|seconds| HeaderValue::try_from(seconds.to_string()).ok());
+    let mut response = match &retry_after {
+        Some(_) => problem(429, "locked_out", &denial.text()),
+        None => problem(403, "blocked", &denial.text()),
+    };
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    response
 }
 
 fn unauthorized(code: &str, detail: &str) -> Response {

@@ -11,6 +11,7 @@ use super::*;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use crate::control::keys::Key;
 use crate::observe::metrics::AuditMetrics;
+use crate::state::blocks::{Blocks, Rules};
 use crate::state::events::Bell;
 use crate::state::lifecycle::UpstreamState;
 use crate::state::tools::ToolNames;
@@ -24,6 +25,7 @@ pub(super) struct Rig {
     pub(super) connections: Arc<ConnectionTable>,
     pub(super) alerts: Alerts,
     worker: Arc<WorkerMetrics>,
+    pub(super) blocks: Arc<Blocks>,
     phases: Arc<Mutex<Vec<Phase>>>,
     plane: Option<ControlPlane>,
     _audit: AuditWriter,
@@ -108,6 +110,10 @@ impl Rig {
         let connections = Arc::new(ConnectionTable::new(lifecycle.doors().clone(), 10, 1, RandomState::new()));
         let (store, store_threads) = Store::open(&data_dir.path().join("data"), Arc::clone(&lifecycle)).unwrap();
         let worker = Arc::<WorkerMetrics>::default();
+        let blocks_changed = Arc::<tokio::sync::Notify>::default();
+        let wake = Arc::clone(&blocks_changed);
+        let rules = Rules { max_failed: 10, lockout_ms: 60_000, ..crate::state::blocks::no_rules() };
+        let blocks = Arc::new(Blocks::new(rules, [], Box::new(move || wake.notify_one())));
         let shared = ControlShared {
             lifecycle: Arc::clone(&lifecycle),
             metrics: MetricSources {
@@ -118,6 +124,7 @@ impl Rig {
                 version: "9.9.9",
                 alerts: alert_metrics.clone(),
                 tools: Arc::new(ToolNames::new(1)),
+                blocks: Arc::clone(&blocks),
                 broker: None,
                 call_records: None,
                 otlp: Arc::default(),
@@ -132,6 +139,15 @@ impl Rig {
             exits,
             mailbox: None,
             tokens: Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
+            blocking: Blocking::new(
+                store.clone(),
+                Arc::clone(&blocks),
+                Arc::clone(&connections),
+                Arc::clone(&events),
+                alerts.clone(),
+                clock,
+            ),
+            blocks_changed,
             vault: crate::vault::Vault::open(
                 store.clone(),
                 Vec::new(),
@@ -152,6 +168,7 @@ impl Rig {
             connections,
             alerts,
             worker,
+            blocks,
             phases,
             plane: Some(plane),
             _audit: audit,

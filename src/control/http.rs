@@ -17,6 +17,8 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::gatekeeper::{Gatekeeper, Refusals};
+
 /// Connections open at once on one control listener.
 pub(crate) const MAX_CONNECTIONS: usize = 64;
 /// Time to send a request's header section; also the longest pause between two requests.
@@ -32,12 +34,23 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Pause after a failed accept (out of descriptors), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Accepts and serves for ever. Handlers find the client's address as `ConnectInfo<SocketAddr>`.
-pub(crate) async fn serve(listener: TcpListener, router: Router) {
+/// How often attempts of blocked clients are recorded that came again.
+const REPEATS_EVERY: Duration = Duration::from_millis(200);
+
+/// Accepts and serves for ever; with a keeper, whom he lets in. Handlers find the client's address as `ConnectInfo<SocketAddr>`.
+pub(crate) async fn serve(listener: TcpListener, router: Router, keeper: Option<Gatekeeper>) {
     let router = router.layer(DefaultBodyLimit::max(MAX_BODY));
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut refusals = keeper.clone().map(Refusals::new);
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = tokio::time::sleep(REPEATS_EVERY), if refusals.as_ref().is_some_and(Refusals::is_waiting) => {
+                refusals.iter_mut().for_each(Refusals::record_due);
+                continue;
+            }
+        };
+        let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::debug!(%error, "accept failed on a control listener");
@@ -45,13 +58,28 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
                 continue;
             }
         };
+        let client = peer.ip().to_canonical();
+        if let Some(refusals) = &mut refusals
+            && let Some(denial) = refusals.keeps_out(client)
+        {
+            refusals.refuse(stream, peer, &denial);
+            continue;
+        }
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             tracing::debug!(%peer, "a control listener has no place left");
             continue;
         };
         let router = router.clone().layer(axum::Extension(ConnectInfo(peer)));
+        let keeper = keeper.clone();
         tokio::spawn(async move {
-            serve_one(stream, router).await;
+            match keeper {
+                None => serve_one(stream, router).await,
+                // Who is blocked while it is open is put out in the middle of whatever it does.
+                Some(keeper) => tokio::select! {
+                    () = serve_one(stream, router) => {}
+                    () = keeper.blocked(client) => {}
+                },
+            }
             drop(place);
         });
     }
@@ -112,9 +140,14 @@ pub(crate) struct Problem<'a> {
     detail: &'a str,
 }
 
-/// An error as RFC 9457 problem details.
-pub(crate) fn problem(status: u16, code: &str, detail: &str) -> Response {
+/// Problem details (RFC 9457) as text.
+pub(crate) fn problem_text(status: u16, code: &str, detail: &str) -> String {
     let title = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
     let problem = Problem { r#type: format!("urn:ringwall:problem:{code}"), title, status, code, detail };
-    answer(status, "application/problem+json", serde_json::to_string(&problem).unwrap_or_default())
+    serde_json::to_string(&problem).unwrap_or_default()
+}
+
+/// An error as RFC 9457 problem details.
+pub(crate) fn problem(status: u16, code: &str, detail: &str) -> Response {
+    answer(status, "application/problem+json", problem_text(status, code, detail))
 }

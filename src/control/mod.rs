@@ -8,6 +8,8 @@ pub mod admin;
 pub mod alerts;
 pub mod anomaly;
 pub mod audit;
+pub mod blocks;
+pub(crate) mod gatekeeper;
 mod health;
 pub(crate) mod http;
 pub mod keys;
@@ -23,7 +25,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 
 use self::admin::{Admin, AdminConfig};
 use self::alerts::record::Record;
@@ -33,6 +35,8 @@ use self::anomaly::Detector;
 use self::anomaly::facts::Mailbox;
 use self::audit::AuditSignals;
 use self::audit::checkpoint::CheckpointSync;
+use self::blocks::Blocking;
+use self::gatekeeper::{Form, Gatekeeper};
 use self::health::HealthSource;
 use self::oauth::jwks::{JwksConfig, Keeper};
 use self::oauth::{OAuth, SessionsConfig, Told};
@@ -108,6 +112,10 @@ pub struct ControlShared {
     pub store: Store,
     /// The agents' tokens.
     pub tokens: Tokens,
+    /// Who may not come in.
+    pub blocking: Blocking,
+    /// Wakes whoever looks after blocks.
+    pub blocks_changed: Arc<Notify>,
     /// Credentials of providers.
     pub vault: Vault,
     /// Whether a write to the database hangs.
@@ -173,7 +181,7 @@ async fn run(
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, otlp, .. } = config;
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, exits, mailbox, .. } = shared;
-    let ControlShared { store, store_pulse, tokens, vault, .. } = shared;
+    let ControlShared { store, store_pulse, tokens, vault, blocking, blocks_changed, .. } = shared;
     let (alert_metrics, worker_metrics) = (Arc::clone(&metrics.alerts), metrics.workers.clone());
     let record = Record::new(store.clone(), alerts.clone(), exits.journal, clock);
     let told = Told { events: Arc::clone(&events), alerts: alerts.clone(), clock };
@@ -197,13 +205,22 @@ async fn run(
         alerts: alerts.clone(),
         store,
         tokens: tokens.clone(),
+        blocking: blocking.clone(),
         vault,
         sessions: grants.sessions.as_ref().map(|(oauth, _)| Arc::clone(oauth)),
         searches: Arc::new(Semaphore::new(1)),
         verifications: Arc::default(),
     };
-    let set_up = listen(health_listener, health::router(source))
-        .and_then(|()| listen(admin_listener, admin::router(admin)))
+    let keeper = |form| Gatekeeper {
+        blocks: Arc::clone(blocking.blocks()),
+        changed: blocking.watch(),
+        events: Arc::clone(&admin.events),
+        clock,
+        form,
+    };
+    let (plain, problem) = (keeper(Form::Plain), keeper(Form::Problem));
+    let set_up = listen(health_listener, health::router(source), plain)
+        .and_then(|()| listen(admin_listener, admin::router(admin), problem))
         .and_then(|()| sender.map_err(io::Error::other))
         .and_then(|sender| Ok((sender, signals::Signals::listen()?)));
     let (sender, signals) = match set_up {
@@ -236,6 +253,7 @@ async fn run(
         }
     });
     tokio::spawn(tokens.clone().keep());
+    tokio::spawn(blocking.clone().keep(blocks_changed));
     let sessions = grants.start(audit.clone());
     if let Some(checkpoint) = audit.checkpoint() {
         tokio::spawn(keep_durable(checkpoint));
@@ -244,6 +262,7 @@ async fn run(
     let reopen = move || audit.reopen();
     let ended = signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await;
     tokens.write_down_last().await;
+    blocking.write_down_last().await;
     if let Some(sessions) = sessions {
         sessions.close().await;
     }
@@ -349,12 +368,12 @@ async fn keep_durable(checkpoint: Arc<CheckpointSync>) {
     }
 }
 
-fn listen(listener: Option<TcpListener>, router: axum::Router) -> io::Result<()> {
+fn listen(listener: Option<TcpListener>, router: axum::Router, keeper: Gatekeeper) -> io::Result<()> {
     let Some(listener) = listener else {
         return Ok(());
     };
     listener.set_nonblocking(true)?;
-    tokio::spawn(http::serve(tokio::net::TcpListener::from_std(listener)?, router));
+    tokio::spawn(http::serve(tokio::net::TcpListener::from_std(listener)?, router, Some(keeper)));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Bytes in: accepting connections, and the protocols spoken on them.
 //!
-//! A connection is admitted before a byte of it is read: deny list, the door's limit, the address's limit, in this order, cheapest first. What
+//! A connection is admitted before a byte of it is read: deny list and blocks, the door's limit, the address's limit, in this order, cheapest first. What
 //! is refused gets one answer and is closed; a flood of refused connections costs a send and a close each. Of a trusted proxy's
 //! connection the first bytes are read before, because they may say whose it is ([`proxied`]).
 
@@ -114,26 +114,26 @@ fn enter(worker: &Rc<Worker>, accepted: Accepted, entry: ConnectionEntry) {
 
 fn refuse(worker: &Rc<Worker>, accepted: Accepted, denial: &Denial) {
     worker.metrics.door(accepted.door).connections_refused.inc();
-    worker.metrics.refusals.inc(denial.rule());
-    match denial {
-        Denial::DoorFull => worker.metrics.limit(Limit::DoorConnections),
-        Denial::AddressFull => worker.metrics.limit(Limit::AddressConnections),
-        _ => {}
+    if denial.is_of_address() {
+        worker.note_blocked(accepted.peer.ip(), denial);
+    } else {
+        worker.metrics.refusals.inc(denial.rule());
+        match denial {
+            Denial::DoorFull => worker.metrics.limit(Limit::DoorConnections),
+            Denial::AddressFull => worker.metrics.limit(Limit::AddressConnections),
+            _ => {}
+        }
+        worker.record(worker.event(denial.event(), accepted.peer).with_rule(denial.rule()));
     }
-    let event = worker.event(denial.event(), accepted.peer).with_rule(denial.rule());
-    worker.record(match denial {
-        Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
-        _ => event,
-    });
     turn_away(worker, accepted.door, accepted.tcp, denial);
 }
 
-/// Deny list, the door's limit, the address's limit, for whoever has connected. A proxy speaks for many: it has no limit of its own.
+/// Blocks, the door's limit, the address's limit, for whoever has connected. A proxy speaks for many: it has no limit of its own.
 fn permit(worker: &Worker, door: Door, peer: SocketAddr) -> Result<ConnectionEntry, Denial> {
     let snapshot = worker.snapshot();
     let settings = &snapshot.settings;
-    if snapshot.is_denied(peer.ip()) {
-        return Err(Denial::AddressDenied);
+    if let Some(denial) = worker.keeps_out(peer.ip()) {
+        return Err(denial);
     }
     let limit = match door {
         Door::Tcp => settings.doors.tcp_max_connections,
@@ -150,11 +150,11 @@ fn permit(worker: &Worker, door: Door, peer: SocketAddr) -> Result<ConnectionEnt
     worker.shared.connections.open(&arrival).map_err(denial_of)
 }
 
-/// Deny list and the address's limit, for the client that a proxy has named.
+/// Blocks and the address's limit, for the client that a proxy has named.
 fn permit_client(worker: &Worker, entry: &mut ConnectionEntry, client: IpAddr) -> Result<(), Denial> {
     let snapshot = worker.snapshot();
-    if snapshot.is_denied(client) {
-        return Err(Denial::AddressDenied);
+    if let Some(denial) = worker.keeps_out(client) {
+        return Err(denial);
     }
     let limit = (!snapshot.proxies.trusts(client)).then(|| per_ip(&snapshot));
     entry.set_client_ip(client, limit).map_err(denial_of)

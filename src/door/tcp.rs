@@ -33,8 +33,10 @@ pub(super) fn arrive(
 
 /// The line that a connection gets which is not let in (front-doors.md).
 pub(super) fn refusal(out: &mut Vec<u8>, denial: &Denial) {
+    // Lockouts included: on this door one line says all that a blocked client is told.
+    let text = if denial.is_of_address() { Denial::AddressBlocked.text() } else { denial.text() };
     out.extend_from_slice(b"{\"error\":");
-    crate::rpc::reply::push_string(out, &denial.text());
+    crate::rpc::reply::push_string(out, &text);
     out.extend_from_slice(b"}\n");
 }
 

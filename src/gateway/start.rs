@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::ServerName;
+use tokio::sync::Notify;
 
 use crate::control::admin::audit::AuditPlace;
 use crate::control::admin::{AdminConfig, SettingShown, SettingsShown};
@@ -14,6 +15,7 @@ use crate::control::alerts::Alerts;
 use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
 use crate::control::anomaly::facts::Mailbox;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter, line, pseudonym};
+use crate::control::blocks::Blocking;
 use crate::control::oauth::jwks::JwksConfig;
 use crate::control::oauth::{OAuthConfig, SessionsConfig};
 use crate::control::otlp::OtlpConfig;
@@ -22,10 +24,12 @@ use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, pro
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::{Desk, Visits};
-use crate::gateway::{Shared, Snapshot};
+use crate::gateway::{Shared, Snapshot, block_rules};
 use crate::observe::metrics::{AlertMetrics, BrokerCounts, BrokerSource, MetricSources, ServerCounts, WorkerMetrics};
 use crate::settings::Settings;
 use crate::settings::policy::{EnvValue, SocketTarget, SocketTransport, StdioTarget, Upstream, UpstreamTarget};
+use crate::state::blocks::view::MAX_HOSTS;
+use crate::state::blocks::{Blocks, MAX_OPERATORS};
 use crate::state::call_records::CallRecords;
 use crate::state::connections::ConnectionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
@@ -33,6 +37,7 @@ use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
 use crate::state::rates::RateTable;
 use crate::state::tools::ToolNames;
+use crate::store::blocks::StoredBlock;
 use crate::store::{Store, StoreThreads};
 use crate::upstream::brokered::{self, ChildCounters, ChildSpec, ChildrenHandle, ProgramSpec, Server, SocketSpec};
 use crate::vault::{self, Vault};
@@ -161,6 +166,8 @@ impl Gateway {
         };
         let (store, store_threads) = Store::open(&settings.records.data_dir, lifecycle.clone())?;
         let credentials = Arc::new(ArcSwap::from_pointee(tokens::load(&store, crate::worker::epoch_ms())?));
+        let blocks_changed = Arc::<Notify>::default();
+        let blocks = open_blocks(&settings, &store, Arc::clone(&blocks_changed))?;
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
         let audit_metrics = Arc::default();
         let mailbox: Option<Arc<Mailbox>> = settings.records.anomaly_detector.then(Arc::default);
@@ -195,6 +202,7 @@ impl Gateway {
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, tls)),
             connections: connections.clone(),
             credentials: credentials.clone(),
+            blocks: blocks.clone(),
             sealer: Sealer::new(session_key.expose()),
             children: children.as_ref().map(|(handle, _)| handle.clone()),
             health: facts.clone(),
@@ -246,6 +254,7 @@ impl Gateway {
                     audit: audit_metrics,
                     alerts: alert_metrics,
                     tools,
+                    blocks: blocks.clone(),
                     call_records,
                     otlp: Arc::default(),
                     store: store.counts(),
@@ -259,6 +268,15 @@ impl Gateway {
                     },
                 },
                 events: shared.events(count),
+                blocking: Blocking::new(
+                    store.clone(),
+                    blocks,
+                    connections.clone(),
+                    shared.events(count),
+                    alerts.clone(),
+                    crate::worker::epoch_ms,
+                ),
+                blocks_changed,
                 connections,
                 audit: audit.signals(),
                 alerts,
@@ -439,6 +457,13 @@ fn open_vault(
         events,
         crate::worker::epoch_ms,
     )?)
+}
+
+/// Who may not come in, with what was blocked before the start.
+fn open_blocks(settings: &Settings, store: &Store, changed: Arc<Notify>) -> Result<Arc<Blocks>, StartError> {
+    let most = MAX_HOSTS + MAX_OPERATORS;
+    let before = store.blocks_now(crate::worker::epoch_ms(), most)?.into_iter().map(StoredBlock::block);
+    Ok(Arc::new(Blocks::new(block_rules(settings), before, Box::new(move || changed.notify_one()))))
 }
 
 fn unspecified() -> SocketAddr {

@@ -11,6 +11,13 @@ use crate::state::events::EventKind;
 pub enum Denial {
     /// The address is on the deny list.
     AddressDenied,
+    /// The address is blocked: by an operator, or for breaking rate limits again and again.
+    AddressBlocked,
+    /// The address is locked out after failed authentications.
+    LockedOut {
+        /// How much of the lockout is left.
+        retry_after_ms: u64,
+    },
     /// The door has as many connections as it may have.
     DoorFull,
     /// The address has as many connections as it may have.
@@ -65,7 +72,10 @@ impl Denial {
     #[must_use]
     pub fn tell(&self) -> Tell {
         match self {
-            Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => Tell::Http(403),
+            Self::AddressDenied | Self::AddressBlocked | Self::HostNotServed | Self::OriginNotAllowed => {
+                Tell::Http(403)
+            }
+            Self::LockedOut { .. } => Tell::Http(429),
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => Tell::Http(401),
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
@@ -79,7 +89,10 @@ impl Denial {
     #[must_use]
     pub fn text(&self) -> std::borrow::Cow<'static, str> {
         match self {
-            Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => "Forbidden".into(),
+            Self::AddressDenied | Self::AddressBlocked | Self::HostNotServed | Self::OriginNotAllowed => {
+                "Forbidden".into()
+            }
+            Self::LockedOut { .. } => "Too many failed attempts. Try again later.".into(),
             Self::DoorFull | Self::AddressFull => "Service unavailable - connection limit reached".into(),
             Self::MissingToken | Self::MalformedAuthorization => {
                 "Missing Authorization header. Use: Bearer <token>".into()
@@ -112,6 +125,8 @@ impl Denial {
     pub fn rule(&self) -> &'static str {
         match self {
             Self::AddressDenied => "ip-denylist",
+            Self::AddressBlocked => "ip-block",
+            Self::LockedOut { .. } => "lockout",
             Self::DoorFull => "door-connections",
             Self::AddressFull => "ip-connections",
             Self::HostNotServed => "host",
@@ -129,6 +144,28 @@ impl Denial {
         self.rule() == "authentication"
     }
 
+    /// Whether that counts towards a lockout. Who shows nothing guesses nothing: clients ask without a token first, to learn where they get one.
+    #[must_use]
+    pub fn is_guess(&self) -> bool {
+        self.is_failed_authentication() && *self != Self::MissingToken
+    }
+
+    /// Whether a client is refused for its address, whatever it says.
+    #[must_use]
+    pub fn is_of_address(&self) -> bool {
+        matches!(self, Self::AddressDenied | Self::AddressBlocked | Self::LockedOut { .. })
+    }
+
+    /// Seconds after which to come again: the `Retry-After` of its answer.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::LockedOut { retry_after_ms } => Some(retry_after_ms.div_ceil(1_000).max(1)),
+            Self::DoorFull | Self::AddressFull | Self::AuditUnavailable => Some(1),
+            _ => None,
+        }
+    }
+
     /// The JSON pointer of the field it is about, from the message's root.
     #[must_use]
     pub fn field(&self) -> Option<&'static str> {
@@ -142,7 +179,11 @@ impl Denial {
     #[must_use]
     pub fn event(&self) -> EventKind {
         match self {
-            Self::AddressDenied | Self::HostNotServed | Self::OriginNotAllowed => EventKind::BlockedConnection,
+            Self::AddressDenied
+            | Self::AddressBlocked
+            | Self::LockedOut { .. }
+            | Self::HostNotServed
+            | Self::OriginNotAllowed => EventKind::BlockedConnection,
             Self::DoorFull | Self::AddressFull => EventKind::ConnectionLimit,
             Self::MissingToken
             | Self::MalformedAuthorization

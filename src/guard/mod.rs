@@ -4,10 +4,11 @@
 //! log; it answers with a permit or a [`Denial`], and the denial alone decides everything that follows from it: the status, the
 //! answer, the audit event and the metric's label ([`denial`]). What cannot be decided is denied.
 //!
-//! Before a request's body is read: [`proxies`] (who the client is), [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`] and [`jwt`]. On every message:
+//! Before a request's body is read: [`proxies`] (who the client is), [`blocks`], [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`] and [`jwt`]. On every message:
 //! [`identity`], [`permission`].
 
 pub mod authenticate;
+pub mod blocks;
 pub mod denial;
 pub mod hosts;
 pub mod identity;

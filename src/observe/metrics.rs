@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::calls::CallCounters;
 use super::histogram::Histogram;
+use crate::state::blocks::Blocks;
 use crate::state::call_records::CallRecords;
 use crate::state::events::{EventQueue, Outcome};
 use crate::state::lifecycle::{Door, Lifecycle};
@@ -392,6 +393,8 @@ pub struct OtlpMetrics {
 pub struct MetricSources {
     /// One a worker.
     pub workers: Vec<Arc<WorkerMetrics>>,
+    /// Who may not come in.
+    pub blocks: Arc<Blocks>,
     /// The tools that calls are counted by.
     pub tools: Arc<ToolNames>,
     /// The servers that clients share, where there are any.

@@ -3,7 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
+
 use super::*;
+use crate::state::blocks::{Block, BlockKind};
 use crate::state::call_limit::CallLimit;
 use crate::state::call_records::{CallRecord, CallRecords};
 use crate::state::events::{Bell, Event, EventKind, clip};
@@ -16,6 +19,7 @@ fn sources() -> MetricSources {
     MetricSources {
         workers: (0..2).map(|_| Arc::new(WorkerMetrics::new(2))).collect(),
         tools: Arc::new(ToolNames::new(2)),
+        blocks: Arc::new(crate::state::blocks::none()),
         call_records: Some(Arc::new(CallRecords::new(1.0))),
         otlp: Arc::default(),
         store: Arc::default(),
@@ -72,6 +76,11 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
         worker.upstream_retries.inc();
         worker.upstream_idle.iter().for_each(|idle| idle.store(5, Ordering::Relaxed));
     }
+    for (n, kind) in (1..).zip(BlockKind::ALL) {
+        let network = IpNet::from(std::net::IpAddr::from([10, 0, 0, n]));
+        assert!(sources.blocks.block(Block::new(network, *kind, "".into(), 0, 9), 1));
+    }
+    sources.blocks.note_refused();
     sources.audit.written.add(5);
     sources.audit.groups.inc();
     sources.audit.errors.inc();

@@ -93,6 +93,8 @@ pub enum CloseReason {
     Admin = 1,
     /// The credential it was opened with is not valid any more.
     Revoked = 2,
+    /// Its client's address was blocked.
+    Blocked = 3,
 }
 
 impl CloseReason {
@@ -102,6 +104,7 @@ impl CloseReason {
         match self {
             Self::Admin => "admin",
             Self::Revoked => "revoked",
+            Self::Blocked => "blocked",
         }
     }
 
@@ -111,6 +114,7 @@ impl CloseReason {
         match self {
             Self::Admin => "closed by an operator",
             Self::Revoked => "credential revoked",
+            Self::Blocked => "address blocked",
         }
     }
 
@@ -118,6 +122,7 @@ impl CloseReason {
         match value {
             1 => Some(Self::Admin),
             2 => Some(Self::Revoked),
+            3 => Some(Self::Blocked),
             _ => None,
         }
     }
@@ -357,6 +362,15 @@ impl<S> ConnectionEntry<S> {
         }
         self.publish(|identity| identity.door = door);
         Ok(())
+    }
+
+    /// Notes the client that a proxy's connection is from now on, which was counted for nobody and still is: what closes a client's connections
+    /// finds it.
+    pub fn speak_for(&mut self, client: IpAddr) {
+        if client != self.client {
+            self.client = client;
+            self.publish(|identity| identity.client = client);
+        }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Identity)) {

@@ -5,7 +5,9 @@
 
 pub mod addresses;
 pub mod admission;
+pub mod attempts;
 mod bell;
+pub mod blocks;
 pub mod call_limit;
 pub mod call_records;
 pub mod connections;
@@ -14,6 +16,7 @@ pub mod doors;
 pub mod events;
 pub mod health;
 pub mod lifecycle;
+pub mod networks;
 pub mod queue;
 pub mod rates;
 mod seqlock;

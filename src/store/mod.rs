@@ -17,6 +17,7 @@
 
 pub mod alerts;
 mod backup;
+pub mod blocks;
 pub mod credentials;
 mod open;
 mod reader;

@@ -4,7 +4,7 @@
 //! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
 
 /// In the order in which they are taken. New ones go to the end.
-pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS];
+pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS, BLOCKS];
 
 /// Tokens of agents. What is shown once is not here, only its SHA-256.
 const TOKENS: &str = "
@@ -58,4 +58,17 @@ const ALERTS: &str = "
         details   TEXT NOT NULL,
         delivery  INTEGER NOT NULL CHECK (delivery BETWEEN 0 AND 3)
     ) STRICT, WITHOUT ROWID;
+";
+
+/// Blocks of addresses and networks that hold.
+const BLOCKS: &str = "
+    CREATE TABLE blocks (
+        network  TEXT PRIMARY KEY CHECK (length(network) BETWEEN 1 AND 43),
+        kind     TEXT NOT NULL,
+        earned   TEXT NOT NULL,
+        reason   TEXT NOT NULL,
+        since_ms INTEGER NOT NULL,
+        until_ms INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX blocks_by_end ON blocks (until_ms);
 ";

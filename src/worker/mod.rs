@@ -8,6 +8,7 @@
 //! draining, closes connections that were asked to, and sweeps pools. Nothing else in a worker polls.
 
 pub(crate) mod authentication;
+mod blocking;
 pub(crate) mod framing;
 pub(crate) mod open;
 pub(crate) mod outbox;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::door::traced::Traced;
 use crate::gateway::{Shared, Snapshot};
+use crate::guard::blocks::Repeats;
 use crate::guard::{Access, Principal};
 use crate::observe::calls::ToolRows;
 use crate::observe::metrics::WorkerMetrics;
@@ -58,6 +60,8 @@ pub(crate) struct Worker {
     /// What the stay of connections hangs on that have shown a token which can end.
     pub(crate) leases: authentication::Leases,
     verified: authentication::Verified,
+    /// Attempts of blocked clients that the audit trail has not heard of yet.
+    blocked: RefCell<Repeats>,
     /// The streams of old SSE clients.
     pub(crate) sse: crate::door::sse::Sessions,
     /// The numbers of the settings that every request looks at.
@@ -181,6 +185,7 @@ impl Worker {
             open: OpenConnections::default(),
             leases: authentication::Leases::default(),
             verified: authentication::Verified::default(),
+            blocked: RefCell::default(),
             tick: Cell::new((epoch_ms(), 0)),
             sse: crate::door::sse::Sessions::default(),
             lingering: Cell::new(0),
@@ -304,6 +309,7 @@ impl Worker {
             self.timers.advance(now_ns / 1_000_000);
             if ticks.is_multiple_of(authentication::LOOK_TICKS) {
                 self.end_lapsed();
+                self.record_repeats(false);
             }
             if self.shared.connections.has_rung(self.index) {
                 let is_asked = |id| self.shared.connections.asked_to_close(id).is_some();
@@ -324,6 +330,7 @@ impl Worker {
                     monoio::time::sleep(Duration::from_millis(TICK_MS)).await;
                     self.timers.advance(self.now_ns() / 1_000_000);
                 }
+                self.record_repeats(true);
                 return;
             }
             if !self.shared.lifecycle.audit_healthy() {

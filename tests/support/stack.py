@@ -189,7 +189,13 @@ class Stack:
         auth = {"WS_AUTH_TOKEN": token} if token else {"WS_AUTH_ENABLED": "false"}
         # The numbers of a strict profile are for one agent, not for hundreds of calls from one address: fetch opens a
         # connection for each call under way.
-        room = {"RATE_LIMIT_ENABLED": "false", "MAX_CONNECTIONS_PER_IP": "256", "WS_MAX_CONNECTIONS": "256"}
+        # And suites try credentials that are wrong.
+        room = {
+            "RATE_LIMIT_ENABLED": "false",
+            "MAX_FAILED_ATTEMPTS": "1000000",
+            "MAX_CONNECTIONS_PER_IP": "256",
+            "WS_MAX_CONNECTIONS": "256",
+        }
         env = environment(BIND_ADDRESS="127.0.0.1", MCP_LOG_LEVEL="info", **ports, **auth, **room)
         return Gateway(self.start("gateway", [str(binary), "serve", *upstream], {**env, **settings}))
 

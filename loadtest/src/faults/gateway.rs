@@ -219,7 +219,12 @@ fn spawn(setup: &Setup<'_>, policy: &str) -> io::Result<(Child, PathBuf)> {
     }
     command
         .envs([("WS_AUTH_TOKEN", TOKEN), ("TCP_AUTH_TOKEN", TOKEN), ("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)])
-        .envs([("WORKERS", "2"), ("RATE_LIMIT_ENABLED", "false"), ("BIND_ADDRESS", "127.0.0.1")])
+        .envs([
+            ("WORKERS", "2"),
+            ("RATE_LIMIT_ENABLED", "false"),
+            ("BIND_ADDRESS", "127.0.0.1"),
+            ("MAX_FAILED_ATTEMPTS", "10000000"),
+        ])
         .envs([("MCP_LOG_LEVEL", "warn"), ("MCP_LOG_FORMAT", "json"), ("DRAIN_TIMEOUT", "20000")])
         .envs([("HEADER_TIMEOUT", "1500"), ("BODY_TIMEOUT", "1500")])
         .envs([("WS_CONNECTION_TIMEOUT", "15000"), ("TCP_CONNECTION_TIMEOUT", "15000")])

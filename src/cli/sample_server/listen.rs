@@ -49,7 +49,7 @@ pub(super) fn run(spoken: Spoken, address: SocketAddr) -> io::Result<()> {
         });
         let desk = Desk::default();
         if spoken == Spoken::Http {
-            serve(listener, Router::new().route("/mcp", post(exchange)).with_state(desk)).await;
+            serve(listener, Router::new().route("/mcp", post(exchange)).with_state(desk), None).await;
             return Ok(());
         }
         let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));

@@ -105,7 +105,7 @@ pub struct Listed {
     pub bytes_in: u64,
     /// Bytes to the client.
     pub bytes_out: u64,
-    /// Why it is being closed, if it is: `admin` or `revoked`.
+    /// Why it is being closed, if it is: `admin`, `revoked` or `blocked`.
     pub closing: Option<String>,
 }
 

@@ -44,7 +44,8 @@ impl IntoResponses for Guarded {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(&[
             ("401", "No token, or a wrong one"),
-            ("403", "The address is not in ADMIN_IP_ALLOWLIST, or the token is an agent's"),
+            ("403", "The address is blocked or not in ADMIN_IP_ALLOWLIST, or the token is an agent's"),
+            ("429", "Too many wrong tokens from this address"),
             ("503", "No orchestrator token is set, or what is asked for cannot be done now"),
         ])
     }

@@ -111,7 +111,7 @@ pub(crate) fn denial(out: &mut Vec<u8>, denial: &Denial, challenge: &str, close:
     let fields = Fields {
         close,
         challenge: (status == 401).then_some(challenge),
-        retry_after_s: (status == 503).then_some(1),
+        retry_after_s: denial.retry_after_s(),
         ..Fields::default()
     };
     error(out, status, &denial.text(), fields);

@@ -2,6 +2,7 @@
 //!
 //! An attacker that may not come in shall not make us read ten megabytes first.
 
+use std::net::IpAddr;
 use std::ops::Range;
 
 use super::Connection;
@@ -41,6 +42,13 @@ pub(super) enum Route {
     OAuth(Errand),
     /// Something that the gateway answers by itself.
     Page(Page),
+}
+
+impl Early {
+    /// Whether the client is refused for its address.
+    pub(super) fn is_of_address(&self) -> bool {
+        matches!(self, Self::Denied(denial) if denial.is_of_address())
+    }
 }
 
 impl Route {
@@ -106,6 +114,7 @@ impl Connection {
             && self.lease.as_ref().is_none_or(|lease| lease.renew(self.worker.tick_epoch_ms()))
         {
             let principal = principal.clone();
+            self.worker.authentication_succeeded(self.client, &principal);
             self.see(&principal);
             return Ok((route, principal));
         }
@@ -178,17 +187,23 @@ impl Connection {
     fn admit(&mut self, admitted: Admitted) -> Principal {
         self.remembered = None;
         self.worker.leases.hold(self.entry.id(), &mut self.lease, admitted.lease);
+        self.worker.authentication_succeeded(self.client, &admitted.principal);
         admitted.principal
     }
 
     /// Whose request this is, and whether its address may come in.
     fn identify_client(&mut self, head: &RequestHead, buf: &[u8]) -> Result<(), Early> {
         let (peer, known) = (self.peer.ip(), &head.known);
-        let Some(last) = known.x_forwarded_for else { return Ok(()) };
+        // Read before the look-up: a block that comes in between changes the number.
+        let seen = self.worker.shared.blocks.generation();
         let snapshot = self.worker.snapshot();
-        if !snapshot.proxies.trusts(peer) {
+        let Some(last) = known.x_forwarded_for.filter(|_| snapshot.proxies.trusts(peer)) else {
+            if self.let_in_under != seen {
+                self.let_in(peer)?;
+                self.let_in_under = seen;
+            }
             return Ok(());
-        }
+        };
         self.client = if known.x_forwarded_for_multiple {
             let is_ours = |field: &&Field| field.name.of(buf).eq_ignore_ascii_case(b"x-forwarded-for");
             let lines = head.fields.iter().rev().filter(is_ours).map(|field| field.value.of(buf));
@@ -196,7 +211,11 @@ impl Connection {
         } else {
             snapshot.proxies.client_ip(peer, [last.of(buf)])
         };
-        if snapshot.is_denied(self.client) { Err(Early::Denied(Denial::AddressDenied)) } else { Ok(()) }
+        self.let_in(self.client)
+    }
+
+    fn let_in(&self, client: IpAddr) -> Result<(), Early> {
+        self.worker.keeps_out(client).map_or(Ok(()), |denial| Err(Early::Denied(denial)))
     }
 
     /// Takes note of who is on this connection.
@@ -249,10 +268,20 @@ impl Connection {
 
     /// Counts, records and answers a denial that is told over HTTP alone.
     fn write_denial(&mut self, denial: &Denial, close: bool) {
+        if denial.is_of_address() {
+            self.worker.note_blocked(self.client, denial);
+        } else {
+            self.record_denial(denial);
+        }
+        let before = self.output.len();
+        answer::denial(&mut self.output, denial, &self.worker.snapshot().challenge, close);
+        self.worker.metrics.response(answer::status_of(self.output.get(before..).unwrap_or_default()));
+    }
+
+    fn record_denial(&self, denial: &Denial) {
         self.worker.metrics.refusals.inc(denial.rule());
         let event = self.event(denial.event()).with_rule(denial.rule());
         self.record(match denial {
-            Denial::AddressDenied => event.with_details(format_args!("BLOCKED")),
             Denial::HostNotServed => event.with_details(format_args!("BLOCKED: Host is not served")),
             Denial::OriginNotAllowed => event.with_details(format_args!("BLOCKED: Origin is not allowed")),
             Denial::MissingToken => event.with_details(format_args!("no token")),
@@ -263,9 +292,9 @@ impl Connection {
         if denial.is_failed_authentication() {
             self.worker.metrics.door(Door::Http).auth_failures.inc();
         }
-        let before = self.output.len();
-        answer::denial(&mut self.output, denial, &self.worker.snapshot().challenge, close);
-        self.worker.metrics.response(answer::status_of(self.output.get(before..).unwrap_or_default()));
+        if denial.is_guess() {
+            self.worker.authentication_failed(self.client);
+        }
     }
 }
 

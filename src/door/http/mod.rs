@@ -64,6 +64,8 @@ pub(crate) struct Connection {
     peer: SocketAddr,
     /// Whose request is in hand: `peer`, or whom a trusted proxy names. Between requests it is `peer`.
     client: IpAddr,
+    /// The number of [`Blocks::generation`](crate::state::blocks::Blocks::generation) under which `peer` was let in; 0 before that.
+    let_in_under: u64,
     /// Who was seen on this connection last.
     principal: Option<Principal>,
     /// What its stay hangs on, where that can end.
@@ -153,6 +155,7 @@ impl Connection {
             notes: Vec::new(),
             peer,
             client: peer.ip(),
+            let_in_under: 0,
             principal: None,
             lease: None,
             remembered: None,

@@ -9,6 +9,7 @@ use super::answer::{self, Fields};
 use super::{Connection, Flow, Request};
 use crate::gateway::desk::{self, Answered, Asked, Errand, Media};
 use crate::guard::Denial;
+use crate::state::blocks::Place;
 use crate::state::events::EventKind;
 use crate::state::lifecycle::Door;
 use crate::wire::http1::request::RequestHead;
@@ -52,8 +53,12 @@ impl Connection {
             let body = br#"{"error":"temporarily_unavailable","error_description":"Too much to do; try again"}"#;
             return self.say(503, body, Some(1), close).await;
         };
+        if failed.is_none() && status == 200 && errand == Errand::Token {
+            self.worker.shared.blocks.succeeded(self.client_ip(), Place::Doors, self.worker.tick_epoch_ms());
+        }
         if let Some(why) = failed {
             let denial = Denial::BadToken;
+            self.worker.authentication_failed(self.client_ip());
             self.worker.metrics.door(Door::Http).auth_failures.inc();
             self.worker.metrics.refusals.inc(denial.rule());
             let event = self.event(EventKind::InvalidAuth).with_rule(denial.rule());

@@ -276,7 +276,9 @@ impl Connection {
             Body::Chunked => None,
         };
         let end = body_len.and_then(|n| opening.head.end.checked_add(n)).filter(|end| *end <= self.input.len());
-        let close = end.is_none() || !opening.keep_alive;
+        // Over a proxy's connection others come as well.
+        let is_blocked = early.is_of_address() && self.client == self.peer.ip();
+        let close = end.is_none() || !opening.keep_alive || is_blocked;
         self.write_early(early, close);
         if opening.is_head {
             answer::cut_body(&mut self.output);

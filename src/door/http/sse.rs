@@ -43,12 +43,13 @@ impl Connection {
             // It has carried other requests; as a connection of requests it ends here.
             self.record(self.worker.event(EventKind::ConnectionClosed, self.peer));
         }
-        let Self { deadline, open, stream, worker, peer, client, entry, lease, .. } = self;
+        let Self { deadline, open, stream, worker, peer, client, mut entry, lease, .. } = self;
         // Both must let go of the socket before another owner has it.
         drop((deadline, open));
         let Some(tcp) = stream.into_plain() else { return };
         // From here on the connection is that client's alone.
         let address = SocketAddr::new(client, peer.port());
+        entry.speak_for(client);
         let chunked = version == Version::Http11;
         let mut head = Vec::with_capacity(512);
         write::status_line(&mut head, 200);

@@ -55,7 +55,7 @@ impl Connection {
 
     /// Ends what the HTTP door holds of the connection.
     fn leave_http(self, principal: Option<Principal>) -> Option<Arrived> {
-        let Self { deadline, open, stream, mut input, at, worker, peer, client, entry, lease, .. } = self;
+        let Self { deadline, open, stream, mut input, at, worker, peer, client, mut entry, lease, .. } = self;
         // Both let go of the socket before the new door takes hold of it.
         drop((deadline, open));
         input.drain(..at.min(input.len()));
@@ -67,6 +67,7 @@ impl Connection {
         let tcp = stream.into_plain()?;
         // From here on the connection is that client's alone.
         let address = SocketAddr::new(client, peer.port());
+        entry.speak_for(client);
         Some(Arrived { tcp, address, received: input, principal, lease, entry })
     }
 }

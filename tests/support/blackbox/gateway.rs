@@ -79,6 +79,9 @@ impl Gateway {
             ("MCP_LOG_LEVEL", "info"),
             // What is tested here is not how often one may ask.
             ("RATE_LIMIT_ENABLED", "false"),
+            // Nor who is locked out: all clients of a test have one address.
+            ("MAX_FAILED_ATTEMPTS", "1000000"),
+            ("AUTO_BLOCK_ENABLED", "false"),
             ("WORKERS", "2"),
             // Nor how long a busy machine takes. A test that waits for one of these to be over sets its own.
             ("HEADER_TIMEOUT", UNHURRIED_MS),

@@ -7,6 +7,7 @@ use prometheus_client::registry::Unit;
 
 use super::{BOUNDS_NS, GUARD_BOUNDS_NS, MetricSources, Sink, counter, gauge, histogram};
 use crate::observe::metrics::{Counter, DoorMetrics, Limit, WorkerMetrics};
+use crate::state::blocks::BlockKind;
 use crate::state::events::Outcome;
 use crate::state::lifecycle::Door;
 
@@ -100,6 +101,21 @@ impl MetricSources {
             counter(&mut limits, &[("limit", limit.name())], self.sum(|worker| worker.limits(*limit)))?;
         }
         Ok(())
+    }
+
+    /// Who may not come in.
+    pub(super) fn encode_blocks(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
+        let view = self.blocks.view();
+        let mut blocks = sink.gauges("blocks", "Addresses and networks that are blocked, by kind")?;
+        for kind in BlockKind::ALL {
+            gauge(&mut blocks, &[("kind", kind.name())], view.count(*kind) as u64)?;
+        }
+        let mut made = sink.counters("blocks_made", "Blocks that were put in force, by kind")?;
+        for kind in BlockKind::ALL {
+            counter(&mut made, &[("kind", kind.name())], self.blocks.made(*kind))?;
+        }
+        let help = "Connections and requests that were refused because of their client's address, on all listeners";
+        sink.counter("blocked_attempts", help, self.blocks.refused())
     }
 
     /// Whether the workers share the load.
