@@ -230,6 +230,7 @@ fn ordinary_calls(stage: &mut Stage) {
     // The first call made it known, and was counted by then.
     assert_eq!(calls.get(echo), Some(&200.0), "{calls:?}");
 
+    stage.gateway.alone();
     stage.moves(&["ringwall_connections_open", "process_open_fds"], |stage| std::mem::forget(stage.gateway.client()));
     stage.moves(&["ringwall_refusals", "ringwall_auth_failures"], |stage| {
         let request = String::from_utf8(a_call("crm__echo")).unwrap().replace(TOKEN, "wrong");

@@ -84,7 +84,7 @@ impl AdminApi {
                 Err("the gateway does not take this ORCHESTRATOR_SECURITY_TOKEN: it was started with another one"
                     .into())
             }
-            403 => Err("the gateway does not take this address: see ADMIN_IP_ALLOWLIST".into()),
+            403 => Err("the gateway does not take this address: it is blocked, or not in ADMIN_IP_ALLOWLIST".into()),
             503 => {
                 let disabled = "the gateway has no ORCHESTRATOR_SECURITY_TOKEN: set one there and start it again";
                 let other = detail(&body).filter(|_| !body.contains("admin_disabled"));

@@ -82,8 +82,8 @@ pub struct Blocks {
     changes: AtomicU64,
     rules: ArcSwap<Rules>,
     attempts: Attempts,
-    /// When an authentication failed last, anywhere; 0: never.
-    last_failure_ms: AtomicU64,
+    /// See [`Blocks::failures`].
+    failures: AtomicU64,
     /// Blocks that were made, by kind.
     made: [AtomicU64; BlockKind::ALL.len()],
     refused: AtomicU64,
@@ -99,7 +99,7 @@ impl Blocks {
             changes: AtomicU64::new(1),
             rules: ArcSwap::from_pointee(rules),
             attempts: Attempts::new(RandomState::new()),
-            last_failure_ms: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
             made: Default::default(),
             refused: AtomicU64::new(0),
             wake,
@@ -137,9 +137,11 @@ impl Blocks {
         if place == Place::Doors && rules.proxies.contains(ip) {
             return false;
         }
-        self.last_failure_ms.fetch_max(now_ms, Ordering::Relaxed);
         let (deed, earned) = self.deed(&rules, ip, place);
-        if !self.attempts.reaches(deed, ip, rules.max_failed, FAILURE_WINDOW_MS, now_ms) {
+        let reached = self.attempts.reaches(deed, ip, rules.max_failed, FAILURE_WINDOW_MS, now_ms);
+        // After it is counted: who reads the new number finds it.
+        self.failures.fetch_add(1, Ordering::Release);
+        if !reached {
             return false;
         }
         let reason = format!("{} failed authentications", rules.max_failed).into();
@@ -147,10 +149,15 @@ impl Blocks {
         true
     }
 
-    /// Takes back what is counted of failed authentications of an address that has shown who it is. One load while nobody fails.
-    pub fn succeeded(&self, ip: IpAddr, place: Place, now_ms: u64) {
-        let last_ms = self.last_failure_ms.load(Ordering::Relaxed);
-        if last_ms == 0 || now_ms.saturating_sub(last_ms) > FAILURE_WINDOW_MS {
+    /// How many authentications have failed since the start, of all addresses. Whose failures were taken back under one number has none while it stays.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Acquire)
+    }
+
+    /// Takes back what is counted of failed authentications of an address that has shown who it is.
+    pub fn succeeded(&self, ip: IpAddr, place: Place) {
+        if self.failures() == 0 {
             return;
         }
         let (ip, rules) = (ip.to_canonical(), self.rules.load());

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::Worker;
+use super::{Worker, epoch_ms};
 use crate::guard::{Denial, Principal, blocks};
 use crate::state::blocks::Place;
 use crate::state::events::{Event, EventKind};
@@ -12,7 +12,8 @@ impl Worker {
     pub(crate) fn keeps_out(&self, client: IpAddr) -> Option<Denial> {
         let now_ms = self.tick_epoch_ms();
         let found = self.shared.blocks.find(client, Place::Doors, now_ms)?;
-        Some(blocks::denial(found, now_ms))
+        // Not the last tick: another worker's may have been later, and a client is not told to wait for longer than the block was meant to last.
+        Some(blocks::denial(found, epoch_ms()))
     }
 
     /// Counts and records that a client was refused for its address. Of an address that keeps coming the trail hears once a second.
@@ -52,10 +53,10 @@ impl Worker {
         self.shared.blocks.failed(client, Place::Doors, self.tick_epoch_ms());
     }
 
-    /// Takes back what is counted of an address from which somebody has shown who it is. Costs a load while nobody fails.
+    /// Takes back what is counted of an address from which somebody has shown who it is.
     pub(crate) fn authentication_succeeded(&self, client: IpAddr, principal: &Principal) {
         if matches!(principal, Principal::Door | Principal::Agent(_)) {
-            self.shared.blocks.succeeded(client, Place::Doors, self.tick_epoch_ms());
+            self.shared.blocks.succeeded(client, Place::Doors);
         }
     }
 }

@@ -114,7 +114,7 @@ impl Connection {
             && self.lease.as_ref().is_none_or(|lease| lease.renew(self.worker.tick_epoch_ms()))
         {
             let principal = principal.clone();
-            self.worker.authentication_succeeded(self.client, &principal);
+            self.note_success(&principal);
             self.see(&principal);
             return Ok((route, principal));
         }
@@ -187,8 +187,17 @@ impl Connection {
     fn admit(&mut self, admitted: Admitted) -> Principal {
         self.remembered = None;
         self.worker.leases.hold(self.entry.id(), &mut self.lease, admitted.lease);
-        self.worker.authentication_succeeded(self.client, &admitted.principal);
+        self.note_success(&admitted.principal);
         admitted.principal
+    }
+
+    /// Takes back what is counted of the client's address. Over a connection that one client has for itself that costs a load, while nobody fails.
+    fn note_success(&mut self, principal: &Principal) {
+        let failures = self.worker.shared.blocks.failures();
+        if self.failures_seen != failures || self.client != self.peer.ip() {
+            self.failures_seen = failures;
+            self.worker.authentication_succeeded(self.client, principal);
+        }
     }
 
     /// Whose request this is, and whether its address may come in.

@@ -66,6 +66,8 @@ pub(crate) struct Connection {
     client: IpAddr,
     /// The number of [`Blocks::generation`](crate::state::blocks::Blocks::generation) under which `peer` was let in; 0 before that.
     let_in_under: u64,
+    /// The number of [`Blocks::failures`](crate::state::blocks::Blocks::failures) when `peer`'s were last taken back.
+    failures_seen: u64,
     /// Who was seen on this connection last.
     principal: Option<Principal>,
     /// What its stay hangs on, where that can end.
@@ -156,6 +158,7 @@ impl Connection {
             peer,
             client: peer.ip(),
             let_in_under: 0,
+            failures_seen: 0,
             principal: None,
             lease: None,
             remembered: None,

@@ -54,7 +54,7 @@ impl Connection {
             return self.say(503, body, Some(1), close).await;
         };
         if failed.is_none() && status == 200 && errand == Errand::Token {
-            self.worker.shared.blocks.succeeded(self.client_ip(), Place::Doors, self.worker.tick_epoch_ms());
+            self.worker.shared.blocks.succeeded(self.client_ip(), Place::Doors);
         }
         if let Some(why) = failed {
             let denial = Denial::BadToken;

@@ -54,6 +54,9 @@ impl Peer {
     /// Takes one message up. `now_ns` is when it was received.
     pub(crate) async fn handle(self: &Rc<Self>, raw: &[u8], now_ns: u64) -> Next {
         self.note_message();
+        if self.is_kept_out() {
+            return Next::More;
+        }
         let mut looked_again = false;
         loop {
             let step = {
@@ -282,12 +285,6 @@ impl Peer {
         let id = envelope.id_bytes(raw).map_or(EchoId::Null, EchoId::Raw);
         let token = envelope.params.and_then(|params| scan::member(raw, params, "token"));
         let token = token.and_then(|token| scan::text(raw, token)).map(|text| text.decode(raw).into_owned());
-        // Before anything is verified: who guesses shall not choose what that costs.
-        if let Some(denial) = self.worker.keeps_out(self.address.ip()) {
-            self.worker.note_blocked(self.address.ip(), &denial);
-            self.say_error(id, -32000, "Authentication failed", None);
-            return Step::Close;
-        }
         let checked = self.check_token(token.as_deref().unwrap_or_default().as_bytes());
         match &checked {
             Ok(admitted) => self.worker.authentication_succeeded(self.address.ip(), &admitted.principal),

@@ -54,6 +54,8 @@ pub(crate) struct Peer {
     pub(super) door: Door,
     pub(super) address: SocketAddr,
     id: ConnectionId,
+    /// The number of [`Blocks::generation`](crate::state::blocks::Blocks::generation) under which its address was let in.
+    let_in_under: Cell<u64>,
     /// Its place in the table of connections, until it is closed.
     entry: RefCell<Option<ConnectionEntry>>,
     outbox: Rc<Outbox>,
@@ -86,6 +88,7 @@ impl Peer {
     ) -> Rc<Self> {
         let peer = Rc::new(Self {
             id: entry.id(),
+            let_in_under: Cell::new(0),
             entry: RefCell::new(Some(entry)),
             session: RefCell::new(PeerSession::new()),
             principal: RefCell::new(None),
@@ -131,6 +134,21 @@ impl Peer {
     /// Whether requests of it are in flight.
     pub(crate) fn is_busy(&self) -> bool {
         self.calls.borrow().open() > 0
+    }
+
+    /// Whether its address was blocked since it came in. One load while nobody is. What it says then is not looked at: its connection is about to be closed.
+    fn is_kept_out(&self) -> bool {
+        // Read before the look-up: a block that comes in between changes the number.
+        let seen = self.worker.shared.blocks.generation();
+        if self.let_in_under.get() == seen {
+            return false;
+        }
+        let Some(denial) = self.worker.keeps_out(self.address.ip()) else {
+            self.let_in_under.set(seen);
+            return false;
+        };
+        self.worker.note_blocked(self.address.ip(), &denial);
+        true
     }
 
     /// Whose token this is.

@@ -49,7 +49,7 @@ fn the_tenth_failure_locks_and_a_success_takes_all_back() {
     let client = ip("203.0.113.7");
     let fail = |times: u64| (0..times).map(|n| blocks.failed(client, DOORS, NOW + n)).collect::<Vec<_>>();
     assert!(fail(9).iter().all(|locked| !locked));
-    blocks.succeeded(client, DOORS, NOW + 20);
+    blocks.succeeded(client, DOORS);
     assert!(fail(9).iter().all(|locked| !locked), "the first nine are forgotten");
     assert_eq!(blocks.find(client, DOORS, NOW + 9), None);
     assert!(blocks.failed(client, CONTROL, NOW + 9), "a tenth, at whatever listener");
@@ -101,7 +101,7 @@ fn what_goes_on_at_the_doors_keeps_no_operator_out() {
         assert_eq!(blocks.find(operator, CONTROL, NOW), None, "{operator}");
         // Guesses at the admin API are counted apart, and keep out there.
         assert!((0..9).all(|_| !blocks.failed(operator, CONTROL, NOW)));
-        blocks.succeeded(operator, DOORS, NOW);
+        blocks.succeeded(operator, DOORS);
         assert!(blocks.failed(operator, CONTROL, NOW));
         assert!(blocks.find(operator, CONTROL, NOW).is_some());
         // An operator's block is meant as it is said.
