@@ -10,6 +10,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 
 use blackbox::{Client, Gateway, Peer, Response, TOKEN, Upstream, call, modern, post, stateless, until};
+use rustix::process::Signal;
 use serde_json::Value;
 use socket_server::{Kind, SocketServer};
 
@@ -233,6 +234,43 @@ fn a_key_is_changed_while_calls_go_on() {
     assert!(
         server.requests().iter().all(|request| request.field("authorization").unwrap() == format!("Bearer {SECRET}"))
     );
+}
+
+/// What `ringwall check` warns of, of the upstreams' credentials.
+fn warned(gateway: &Gateway, key: &str) -> Vec<String> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
+    command.args(["check", "--json"]).current_dir(gateway.folder()).env_clear();
+    let output = command.env("CREDENTIALS_ENCRYPTION_KEY", key).output().unwrap();
+    let told: Value = serde_json::from_str(&done(&output)).unwrap();
+    let warnings = told["warnings"].as_array().unwrap().iter();
+    let warnings = warnings.filter(|warning| warning["name"].as_str().unwrap().ends_with(".credential"));
+    warnings.map(|warning| format!("{}: {}", warning["name"], warning["text"])).collect()
+}
+
+#[test]
+fn a_check_says_which_credentials_the_vault_cannot_give() {
+    let server = Upstream::echo();
+    let url = format!("http://{}/mcp", server.address);
+    let policy = format!(
+        "[upstream.a]\nurl = \"{url}\"\ncredential = \"of-a\"\n[upstream.b]\nurl = \"{url}\"\ncredential = \"of-b\"\n\
+         [upstream.c]\nurl = \"{url}\"\n"
+    );
+    let mut gateway = gateway(&policy);
+    done(&vault(&gateway, KEY, &["put", "of-a"], SECRET));
+    let missing = "\"upstream.b.credential\": \"the vault does not hold it, so every call to this upstream is refused; \
+                   run `ringwall vault put of-b`\"";
+    assert_eq!(warned(&gateway, KEY), [missing], "beside the running gateway");
+    let other = warned(&gateway, NEW_KEY);
+    assert!(other.len() == 2 && other[0].contains("sealed under another key"), "{other:?}");
+    let locked = warned(&gateway, "");
+    assert!(locked.len() == 2 && locked.iter().all(|text| text.contains("CREDENTIALS_ENCRYPTION_KEY")), "{locked:?}");
+    done(&vault(&gateway, KEY, &["put", "of-b"], SECRET));
+    assert!(warned(&gateway, KEY).is_empty());
+    gateway.signal(Signal::TERM);
+    gateway.exit();
+    assert!(warned(&gateway, KEY).is_empty(), "and without one");
+    std::fs::remove_dir_all(gateway.folder().join("ringwall-data")).unwrap();
+    assert!(warned(&gateway, KEY).is_empty(), "where there is no database, nothing is known");
 }
 
 #[test]

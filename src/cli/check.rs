@@ -1,5 +1,7 @@
 //! `ringwall check`: the settings in force, where each comes from, what is doubtful and what would stop the start.
 //!
+//! Where the database of `DATA_DIR` can be read, beside a running gateway or without one, it is looked at for the credentials that upstreams are to be shown.
+//!
 //! Secrets are masked. The exit code is 1 exactly where `ringwall serve` would refuse these settings.
 
 use std::fmt::Write as _;
@@ -9,6 +11,8 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::settings::{CommandLine, Effective, Fault, Faults, Inputs, Loaded, Profile, Settings, Warning};
+use crate::store;
+use crate::vault::keeper;
 
 /// Arguments of `ringwall check`.
 #[derive(clap::Args, Clone, Debug)]
@@ -50,11 +54,22 @@ fn report(loaded: Result<Loaded, Faults>) -> Report {
     match loaded {
         Ok(loaded) => {
             let faults = loaded.unservable();
-            let Loaded { settings, warnings, effective } = loaded;
+            let Loaded { settings, mut warnings, effective } = loaded;
+            warnings.extend(missing_credentials(&settings));
             Report { profile: Some(settings.profile), effective, warnings, faults }
         }
         Err(Faults { faults, warnings }) => Report { faults, warnings, ..Report::default() },
     }
+}
+
+/// Upstreams whose credential the vault cannot give.
+fn missing_credentials(settings: &Settings) -> Vec<Warning> {
+    let Some(records) = store::credentials::credentials_in(&settings.records.data_dir) else { return Vec::new() };
+    let warning = |(upstream, name, why): (&str, &str, &str)| Warning {
+        name: format!("upstream.{upstream}.credential"),
+        text: format!("{why}, so every call to this upstream is refused; run `ringwall vault put {name}`"),
+    };
+    keeper::lacking(settings, &records).into_iter().map(warning).collect()
 }
 
 impl Report {

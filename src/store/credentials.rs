@@ -2,8 +2,11 @@
 //!
 //! Each change is one write, whole or not at all, and happens only if the record is as its author last saw it.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::open::{FILE, open_to_read};
 use super::{Store, StoreError};
 use crate::vault::MAX_CREDENTIALS;
 use crate::vault::seal::{KeyId, Record};
@@ -80,6 +83,17 @@ impl Store {
     pub async fn forget_credential(&self, name: String) -> Result<bool, StoreError> {
         self.write(move |conn| Ok(conn.execute("DELETE FROM credentials WHERE name = ?1", params![name])? > 0)).await
     }
+}
+
+/// The credentials in the database of a data directory, read beside a running gateway or without one. `None` where there is no database, or none that can be
+/// read: who opens it to run says what is wrong with it.
+#[must_use]
+pub fn credentials_in(dir: &Path) -> Option<Vec<Record>> {
+    let path = dir.join(FILE);
+    if !path.exists() {
+        return None;
+    }
+    all(&open_to_read(&path).ok()?).ok()
 }
 
 fn all(conn: &Connection) -> Result<Vec<Record>, StoreError> {

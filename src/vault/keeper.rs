@@ -120,6 +120,30 @@ pub fn keys(settings: &crate::settings::Vault) -> Vec<Key> {
         .collect()
 }
 
+/// The upstreams that will be sent nothing with these settings and records, and why: by upstream and credential. Nothing where the vault is locked, which is
+/// said by the settings themselves.
+#[must_use]
+pub fn lacking<'a>(
+    settings: &'a crate::settings::Settings,
+    records: &[Record],
+) -> Vec<(&'a str, &'a str, &'static str)> {
+    let keys = keys(&settings.vault);
+    if keys.is_empty() {
+        return Vec::new();
+    }
+    let why = |name: &str| match records.iter().find(|record| record.name == name) {
+        None => Some("the vault does not hold it"),
+        Some(record) if !keys.iter().any(|key| key.id() == record.key_id) => Some("it is sealed under another key"),
+        Some(_) => None,
+    };
+    let credentials = settings
+        .policy
+        .upstreams
+        .iter()
+        .filter_map(|upstream| Some((upstream.name.as_str(), upstream.credential.as_ref()?.name.as_str())));
+    credentials.filter_map(|(upstream, name)| Some((upstream, name, why(name)?))).collect()
+}
+
 impl Vault {
     /// Reads what the upstreams are to be shown, and publishes it. What cannot be read is said in the log, and its upstreams are sent nothing.
     ///
