@@ -7,6 +7,8 @@
 mod connection;
 #[path = "support/envelope_fuzz.rs"]
 mod envelope_fuzz;
+#[path = "../fuzz/src/jwt.rs"]
+mod jwt;
 #[path = "../fuzz/src/websocket.rs"]
 mod websocket;
 #[path = "../fuzz/src/wire.rs"]
@@ -46,6 +48,11 @@ fn sse() {
 #[test]
 fn websocket() {
     replay("websocket", websocket::websocket);
+}
+
+#[test]
+fn jwt() {
+    replay("jwt", jwt::jwt);
 }
 
 #[test]

@@ -46,7 +46,9 @@ pub(super) struct Date(pub(super) u64);
 impl<'t> Claims<'t> {
     /// Reads the decoded claims. `agent_claim` is the claim that names the agent.
     pub(super) fn read(json: &'t [u8], agent_claim: &str) -> Result<Self, Refusal> {
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        // The parser does not look at the bytes of what is passed over.
+        let json = std::str::from_utf8(json).map_err(|_| Refusal::Claims)?;
+        let mut deserializer = serde_json::Deserializer::from_str(json);
         let claims = Wanted { agent_claim }.deserialize(&mut deserializer).map_err(|_| Refusal::Claims)?;
         deserializer.end().map_err(|_| Refusal::Claims)?;
         Ok(claims)
@@ -242,7 +244,8 @@ impl<'de> Deserialize<'de> for Presence {
 impl<'t> Header<'t> {
     /// Reads the decoded header of a token that nothing is known of yet.
     pub(super) fn read(json: &'t [u8]) -> Result<Self, Refusal> {
-        let header: Self = serde_json::from_slice(json).map_err(|_| Refusal::Shape)?;
+        let json = std::str::from_utf8(json).map_err(|_| Refusal::Shape)?;
+        let header: Self = serde_json::from_str(json).map_err(|_| Refusal::Shape)?;
         // An extension that must be understood (RFC 7515 §4.1.11); a payload that is no base64url (RFC 7797).
         if header.crit == Presence::There || header.b64 == Presence::There {
             return Err(Refusal::Type);
