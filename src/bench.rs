@@ -122,6 +122,8 @@ impl Plane {
             sse_inboxes: Inboxes::new(1, 1).0,
             children: None,
             health: HealthFacts { version: "", auth_enabled: true, started_at_ms: 0 },
+            // No store: what costs is refused.
+            spending: None,
             metrics: vec![Arc::new(WorkerMetrics::new(upstreams))],
             tools: Arc::new(ToolNames::new(upstreams)),
             call_records: None,

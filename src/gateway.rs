@@ -4,6 +4,7 @@
 //! from one thread to another.
 
 pub(crate) mod desk;
+pub mod spending;
 mod start;
 
 use std::net::{IpAddr, SocketAddr};
@@ -14,10 +15,12 @@ use arc_swap::ArcSwap;
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::Desk;
+use crate::gateway::spending::Spending;
 use crate::guard::hosts::Hosts;
 use crate::guard::jwt::issuer::IssuerRules;
 use crate::guard::jwt::own::{OwnKey, SCOPE};
 use crate::guard::proxies::TrustedProxies;
+use crate::guard::spend::SpendRules;
 use crate::guard::{Authenticator, Issued, Permissions};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
@@ -53,6 +56,8 @@ pub(crate) struct Shared {
     /// The stdio servers, where there are any.
     pub(crate) children: Option<ChildrenHandle>,
     pub(crate) health: HealthFacts,
+    /// What calls that cost money go through; `None`: none can be made.
+    pub(crate) spending: Option<Arc<Spending>>,
     pub(crate) metrics: Vec<Arc<WorkerMetrics>>,
     /// Calls on their way to a tracing backend; `None`: OTLP is off.
     pub(crate) call_records: Option<Arc<CallRecords>>,
@@ -107,6 +112,8 @@ pub(crate) struct Snapshot {
     pub(crate) tcp_authenticator: Authenticator,
     /// Which tools each principal may list and call.
     pub(crate) permissions: Permissions,
+    /// What calls cost, and what may be spent.
+    pub(crate) spend: SpendRules,
     pub(crate) hosts: Hosts,
     pub(crate) proxies: TrustedProxies,
     /// TLS of each upstream that has it.
@@ -152,6 +159,7 @@ impl Snapshot {
             authenticator: Authenticator::new(&settings.auth, &settings.policy.agents),
             tcp_authenticator: Authenticator::for_tcp(&settings.auth, &settings.policy.agents),
             permissions: Permissions::new(&settings.policy),
+            spend: SpendRules::new(&settings),
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
             tls,

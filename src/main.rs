@@ -32,6 +32,8 @@ enum Command {
     Token(cli::token::Args),
     /// Read the audit trail
     Audit(cli::audit::Args),
+    /// Show what agents have spent
+    Billing(cli::billing::Args),
     /// Copy the database, beside a running gateway or without one
     Backup(cli::backup::Args),
     /// The credentials that upstreams are shown
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Command::Block(args) => cli::block::run(&args),
         Command::Token(args) => cli::token::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
+        Command::Billing(args) => cli::billing::run(&args),
         Command::Backup(args) => cli::backup::run(&args),
         Command::Vault(args) => cli::vault::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),

@@ -3,6 +3,7 @@
 mod ask;
 pub mod audit;
 pub mod backup;
+pub mod billing;
 pub mod block;
 pub mod check;
 pub mod client;

@@ -17,6 +17,7 @@ mod accept;
 pub mod agents;
 pub mod alerts;
 pub mod audit;
+pub mod billing;
 pub mod blocks;
 pub mod connections;
 mod document;
@@ -52,6 +53,7 @@ use super::health::{self, HealthSource};
 use super::http::{answer, json, problem};
 use super::oauth::OAuth;
 use super::tokens::Tokens;
+use crate::gateway::spending::Spending;
 use crate::guard::Denial;
 use crate::guard::blocks::denial;
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
@@ -89,6 +91,7 @@ pub(crate) struct Admin {
     pub(crate) audit: AuditSignals,
     pub(crate) connections: Arc<ConnectionTable>,
     pub(crate) alerts: Alerts,
+    pub(crate) spending: Option<Arc<Spending>>,
     pub(crate) store: Store,
     pub(crate) tokens: Tokens,
     pub(crate) blocking: Blocking,
@@ -119,6 +122,7 @@ fn operators_routes() -> OpenApiRouter<Admin> {
         .routes(routes!(alerts::list))
         .routes(routes!(audit::search))
         .routes(routes!(verification::begin, verification::read))
+        .routes(routes!(billing::read))
         .routes(routes!(upstreams))
         .routes(routes!(settings))
         .routes(routes!(providers::list))

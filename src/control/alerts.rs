@@ -86,6 +86,8 @@ alert_kinds! {
     RefreshReuse = "refresh-reuse", High, "A refresh token was used twice", quiet 300;
     /// An address is locked out after repeated failures.
     BruteForceLockout = "brute-force-lockout", High, "Brute-force lockout", quiet 900;
+    /// An agent has taken four fifths of what it may spend.
+    SpendCapNear = "spend-cap-near", Medium, "Four fifths of a spend cap are taken", quiet 0;
     /// The audit trail cannot be written.
     AuditUnavailable = "audit-unavailable", Critical, "The audit trail cannot be written", quiet 600;
 }

@@ -10,6 +10,8 @@ use std::time::Instant;
 use super::*;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use crate::control::keys::Key;
+use crate::gateway::spending::Spending;
+use crate::guard::spend::SpendRules;
 use crate::observe::metrics::AuditMetrics;
 use crate::state::blocks::{Blocks, Rules};
 use crate::state::events::Bell;
@@ -114,6 +116,8 @@ impl Rig {
         let wake = Arc::clone(&blocks_changed);
         let rules = Rules { max_failed: 10, lockout_ms: 60_000, ..crate::state::blocks::no_rules() };
         let blocks = Arc::new(Blocks::new(rules, [], Box::new(move || wake.notify_one())));
+        let today = crate::state::spend::Day::of(clock());
+        let spending = Spending::open(&store, &SpendRules::default(), Arc::default(), today).unwrap();
         let shared = ControlShared {
             lifecycle: Arc::clone(&lifecycle),
             metrics: MetricSources {
@@ -129,6 +133,7 @@ impl Rig {
                 call_records: None,
                 otlp: Arc::default(),
                 store: Arc::default(),
+                spend: Arc::default(),
                 started_at_ms: 1_000,
                 driver: "epoll",
             },
@@ -138,6 +143,8 @@ impl Rig {
             alerts: alerts.clone(),
             exits,
             mailbox: None,
+            spending: Some(Arc::new(spending)),
+            kept_days: 365,
             tokens: Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             blocking: Blocking::new(
                 store.clone(),

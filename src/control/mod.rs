@@ -17,6 +17,7 @@ pub mod oauth;
 pub mod otlp;
 pub mod probes;
 mod signals;
+mod spend;
 pub mod tokens;
 
 use std::io;
@@ -44,6 +45,7 @@ use self::otlp::OtlpConfig;
 use self::probes::Target;
 use self::tokens::Tokens;
 use crate::gateway::desk::Visits;
+use crate::gateway::spending::Spending;
 use crate::observe::metrics::{AlertMetrics, Limit, MetricSources, WorkerMetrics};
 use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
@@ -108,6 +110,10 @@ pub struct ControlShared {
     pub exits: Exits,
     /// What the audit writer sees; `None`: nobody looks for anomalies.
     pub mailbox: Option<Arc<Mailbox>>,
+    /// Accounts and ledger; `None`: nothing costs anything.
+    pub spending: Option<Arc<Spending>>,
+    /// Days that the ledger's totals are kept.
+    pub kept_days: u32,
     /// The database.
     pub store: Store,
     /// The agents' tokens.
@@ -181,7 +187,7 @@ async fn run(
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, otlp, .. } = config;
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, exits, mailbox, .. } = shared;
-    let ControlShared { store, store_pulse, tokens, vault, blocking, blocks_changed, .. } = shared;
+    let ControlShared { store, store_pulse, tokens, vault, blocking, blocks_changed, spending, kept_days, .. } = shared;
     let (alert_metrics, worker_metrics) = (Arc::clone(&metrics.alerts), metrics.workers.clone());
     let record = Record::new(store.clone(), alerts.clone(), exits.journal, clock);
     let told = Told { events: Arc::clone(&events), alerts: alerts.clone(), clock };
@@ -203,6 +209,7 @@ async fn run(
         audit: audit.clone(),
         connections,
         alerts: alerts.clone(),
+        spending: spending.clone(),
         store,
         tokens: tokens.clone(),
         blocking: blocking.clone(),
@@ -243,6 +250,9 @@ async fn run(
     }
     let (stop_record, stopped) = oneshot::channel();
     let record = tokio::spawn(record.keep(stopped));
+    if let Some(spending) = spending {
+        tokio::spawn(spend::keep(spending, alerts.clone(), kept_days, clock));
+    }
     if let Some(mailbox) = mailbox {
         tokio::spawn(watch_behaviour(mailbox, alerts, alert_metrics, clock));
     }

@@ -19,6 +19,7 @@ use crate::upstream::{Message, Target};
 use crate::worker::Worker;
 
 use super::session::Session;
+use super::spend::{self, Held};
 
 /// What is looked at beside the message itself.
 pub(crate) struct Asking<'a> {
@@ -33,8 +34,8 @@ pub(crate) struct Asking<'a> {
 
 /// What becomes of a message that may pass.
 pub(crate) enum Decision {
-    /// It goes to the upstream with this number, with these splices.
-    Forward(usize, Edits),
+    /// It goes to the upstream with this number, with these splices. Money that is held for it is to be written down before anything is sent.
+    Forward(usize, Edits, Option<Box<Held>>),
     /// It concerns several upstreams.
     Fan(Fan, Spread),
     /// Nobody is known to have what it acts on: the lists are to be asked for, and the message decided again.
@@ -164,7 +165,14 @@ pub(crate) fn decide(
         edits.insert_agent_id(envelope, message.raw, &own);
     }
     upstream.catalog.check(message, own_name).map_err(Refused::Era)?;
-    Ok(Decision::Forward(index, edits))
+    // What charges comes last: who is refused before has nothing to be given back.
+    let mut held = None;
+    if envelope.method == Method::ToolsCall && worker.snapshot().spend.any() {
+        let record = || reserve_record(worker);
+        held =
+            spend::reserve(worker, asking.principal, message, upstream, own_name, record).map_err(Refused::Denied)?;
+    }
+    Ok(Decision::Forward(index, edits, held))
 }
 
 /// Room for the audit line of a call that is about to be made; production makes no call that cannot be recorded.

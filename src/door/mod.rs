@@ -14,6 +14,7 @@ mod proxied;
 mod pump;
 pub(crate) mod session;
 mod shown;
+pub(crate) mod spend;
 mod spread;
 pub(crate) mod sse;
 mod tcp;

@@ -24,8 +24,12 @@ use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, pro
 use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::{Desk, Visits};
+use crate::gateway::spending::Spending;
 use crate::gateway::{Shared, Snapshot, block_rules};
-use crate::observe::metrics::{AlertMetrics, BrokerCounts, BrokerSource, MetricSources, ServerCounts, WorkerMetrics};
+use crate::guard::spend::SpendRules;
+use crate::observe::metrics::{
+    AlertMetrics, BrokerCounts, BrokerSource, MetricSources, ServerCounts, SpendMetrics, WorkerMetrics,
+};
 use crate::settings::Settings;
 use crate::settings::policy::{EnvValue, SocketTarget, SocketTransport, StdioTarget, Upstream, UpstreamTarget};
 use crate::state::blocks::view::MAX_HOSTS;
@@ -36,6 +40,7 @@ use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
 use crate::state::rates::RateTable;
+use crate::state::spend::Day;
 use crate::state::tools::ToolNames;
 use crate::store::blocks::StoredBlock;
 use crate::store::{Store, StoreThreads};
@@ -168,6 +173,8 @@ impl Gateway {
         let credentials = Arc::new(ArcSwap::from_pointee(tokens::load(&store, crate::worker::epoch_ms())?));
         let blocks_changed = Arc::<Notify>::default();
         let blocks = open_blocks(&settings, &store, Arc::clone(&blocks_changed))?;
+        let spend_metrics = Arc::<SpendMetrics>::default();
+        let spending = open_spending(&settings, &store, &spend_metrics)?;
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
         let audit_metrics = Arc::default();
         let mailbox: Option<Arc<Mailbox>> = settings.records.anomaly_detector.then(Arc::default);
@@ -204,6 +211,7 @@ impl Gateway {
             credentials: credentials.clone(),
             blocks: blocks.clone(),
             sealer: Sealer::new(session_key.expose()),
+            spending: Some(spending.clone()),
             children: children.as_ref().map(|(handle, _)| handle.clone()),
             health: facts.clone(),
             metrics: metrics.clone(),
@@ -253,6 +261,7 @@ impl Gateway {
                     queues: events,
                     audit: audit_metrics,
                     alerts: alert_metrics,
+                    spend: spend_metrics,
                     tools,
                     blocks: blocks.clone(),
                     call_records,
@@ -282,6 +291,8 @@ impl Gateway {
                 alerts,
                 exits,
                 mailbox,
+                spending: Some(spending.clone()),
+                kept_days: settings.records.usage_logs_days,
                 tokens: Tokens::new(store.clone(), credentials, shared.events(count), crate::worker::epoch_ms),
                 store,
                 vault,
@@ -464,6 +475,12 @@ fn open_blocks(settings: &Settings, store: &Store, changed: Arc<Notify>) -> Resu
     let most = MAX_HOSTS + MAX_OPERATORS;
     let before = store.blocks_now(crate::worker::epoch_ms(), most)?.into_iter().map(StoredBlock::block);
     Ok(Arc::new(Blocks::new(block_rules(settings), before, Box::new(move || changed.notify_one()))))
+}
+
+/// The ledger, and what was spent so far.
+fn open_spending(settings: &Settings, store: &Store, metrics: &Arc<SpendMetrics>) -> Result<Arc<Spending>, StartError> {
+    let (rules, now) = (SpendRules::new(settings), Day::of(crate::worker::epoch_ms()));
+    Ok(Arc::new(Spending::open(store, &rules, Arc::clone(metrics), now)?))
 }
 
 fn unspecified() -> SocketAddr {

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use crate::guard::jwt::Refusal;
+use crate::rpc::reply::{Amount, ToolRefusal};
+use crate::settings::money::Usd;
 use crate::state::events::EventKind;
+use crate::state::spend::Span;
 
 /// Why something is refused. One value, from which the HTTP status, the answer, the audit event and the metric label are
 /// read; nobody else decides any of these.
@@ -45,8 +48,60 @@ pub enum Denial {
     AmbiguousAgent,
     /// The tool is not one of those that the policy lets its caller use.
     ToolNotPermitted,
+    /// The call would exceed what its caller may spend.
+    SpendCap(SpendCap),
+    /// What the call costs cannot be told: the argument that says it is no text.
+    Unpriceable,
+    /// What the call costs cannot be written down.
+    SpendUnrecorded,
     /// The audit trail cannot be written, and the profile does not allow unrecorded calls.
     AuditUnavailable,
+}
+
+/// What a call would exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpendCap {
+    /// The day's cap or the month's.
+    pub span: Span,
+    /// What is spent and reserved, micro-dollars.
+    pub taken: u64,
+    /// The cap, micro-dollars.
+    pub cap: u64,
+    /// Until the period is over.
+    pub retry_after_ms: u64,
+}
+
+impl SpendCap {
+    fn name(self) -> &'static str {
+        match self.span {
+            Span::Day => "daily-spend",
+            Span::Month => "monthly-spend",
+        }
+    }
+}
+
+/// A limit as its denial tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitHit {
+    /// Its name.
+    pub limit_type: &'static str,
+    /// How much was used.
+    pub current: Amount,
+    /// How much is allowed.
+    pub max: Amount,
+    /// When it may be tried again, from now.
+    pub retry_after_ms: u64,
+    /// When that is, in words.
+    pub resets: &'static str,
+}
+
+impl LimitHit {
+    /// The sentence the client reads.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let Self { limit_type, current, max, resets, .. } = self;
+        format!("Rate limit exceeded: {limit_type} ({current}/{max}). Resets {resets}.")
+    }
 }
 
 /// How a denial is told to the client.
@@ -79,8 +134,9 @@ impl Denial {
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => Tell::Http(401),
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
+            Self::SpendCap(_) | Self::Unpriceable => Tell::Call,
             Self::ToolNotPermitted => Tell::Unknown,
-            Self::AuditUnavailable => Tell::Rpc { status: 503, code: -32603 },
+            Self::AuditUnavailable | Self::SpendUnrecorded => Tell::Rpc { status: 503, code: -32603 },
         }
     }
 
@@ -107,6 +163,12 @@ impl Denial {
             Self::AmbiguousAgent => "Invalid input for \"agentId\": must be one string".into(),
             // What the gateway says of a tool that no upstream has.
             Self::ToolNotPermitted => "Unknown tool".into(),
+            Self::SpendCap(_) => {
+                let hit = self.limit();
+                hit.map_or("Rate limit exceeded".into(), |hit| hit.text().into())
+            }
+            Self::Unpriceable => "Invalid input: the text that the price depends on must be one string".into(),
+            Self::SpendUnrecorded => "Service unavailable - spend cannot be recorded".into(),
             Self::AuditUnavailable => "Service unavailable - calls cannot be recorded".into(),
         }
     }
@@ -134,7 +196,42 @@ impl Denial {
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => "authentication",
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => "agent-binding",
             Self::ToolNotPermitted => "tool-permission",
+            Self::SpendCap(cap) => cap.name(),
+            Self::Unpriceable => "price",
+            Self::SpendUnrecorded => "spend",
             Self::AuditUnavailable => "audit",
+        }
+    }
+
+    /// The limit that it is about, where it is about one.
+    #[must_use]
+    pub fn limit(&self) -> Option<LimitHit> {
+        let Self::SpendCap(cap) = self else { return None };
+        Some(LimitHit {
+            limit_type: cap.name(),
+            current: Amount::Money(Usd(cap.taken)),
+            max: Amount::Money(Usd(cap.cap)),
+            retry_after_ms: cap.retry_after_ms,
+            resets: match cap.span {
+                Span::Day => "at midnight UTC",
+                Span::Month => "at the start of next month",
+            },
+        })
+    }
+
+    /// What a caller is told beside the sentence, which is `text`.
+    #[must_use]
+    pub fn refusal<'a>(&self, text: &'a str) -> ToolRefusal<'a> {
+        let hit = self.limit();
+        ToolRefusal {
+            error: text,
+            rule: self.rule(),
+            field: self.field(),
+            limit_type: hit.map(|hit| hit.limit_type),
+            current: hit.map(|hit| hit.current),
+            max: hit.map(|hit| hit.max),
+            reset_description: hit.map(|hit| hit.resets),
+            retry_after_ms: hit.map(|hit| hit.retry_after_ms),
         }
     }
 
@@ -193,6 +290,9 @@ impl Denial {
             Self::AmbiguousAgent => EventKind::InvalidInput,
             // Not a failed authentication: who calls is known, and guesses of tools must not count towards a lockout.
             Self::ToolNotPermitted => EventKind::ComplianceBlocked,
+            Self::SpendCap(_) => EventKind::RateLimitExceeded,
+            Self::Unpriceable => EventKind::InvalidInput,
+            Self::SpendUnrecorded => EventKind::ComplianceBlocked,
             Self::AuditUnavailable => EventKind::Alert,
         }
     }

@@ -5,7 +5,7 @@
 //! answer, the audit event and the metric's label ([`denial`]). What cannot be decided is denied.
 //!
 //! Before a request's body is read: [`proxies`] (who the client is), [`blocks`], [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`] and [`jwt`]. On every message:
-//! [`identity`], [`permission`].
+//! [`identity`], [`permission`], [`spend`] and [`price`].
 
 pub mod authenticate;
 pub mod blocks;
@@ -14,7 +14,9 @@ pub mod hosts;
 pub mod identity;
 pub mod jwt;
 pub mod permission;
+pub mod price;
 pub mod proxies;
+pub mod spend;
 
 pub use authenticate::{Authenticator, Issued, Principal, Shown};
 pub use denial::Denial;

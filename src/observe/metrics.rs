@@ -341,6 +341,23 @@ impl AlertMetrics {
     }
 }
 
+/// What is counted of calls that cost money; shared with the ledger.
+#[derive(Debug, Default)]
+pub struct SpendMetrics {
+    /// Reservations that were made.
+    pub reserved: SharedCounter,
+    /// Those that became what was spent.
+    pub settled: SharedCounter,
+    /// Those that stay charged because nobody knows whether the call was carried out.
+    pub unsettled: SharedCounter,
+    /// Those that were given back.
+    pub given_back: SharedCounter,
+    /// What was spent, micro-dollars, unsettled charges among it.
+    pub microusd: SharedCounter,
+    /// Groups that the disk refused.
+    pub failures: SharedCounter,
+}
+
 /// What the broker's thread knows of the servers that clients share.
 #[derive(Clone, Debug, Default)]
 pub struct BrokerCounts {
@@ -407,6 +424,8 @@ pub struct MetricSources {
     pub alerts: Arc<AlertMetrics>,
     /// What is counted of the store.
     pub store: Arc<StoreMetrics>,
+    /// What is counted of calls that cost money.
+    pub spend: Arc<SpendMetrics>,
     /// The process's state.
     pub lifecycle: Arc<Lifecycle>,
     /// Calls on their way to a tracing backend; `None`: OTLP is off.

@@ -23,6 +23,7 @@ fn sources() -> MetricSources {
         call_records: Some(Arc::new(CallRecords::new(1.0))),
         otlp: Arc::default(),
         store: Arc::default(),
+        spend: Arc::default(),
         broker: Some(BrokerSource(Arc::new(|| BrokerCounts {
             queued: 1,
             in_flight: 2,
@@ -97,6 +98,12 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
     waiting_writes.enter();
     waiting_reads.enter();
     sources.lifecycle.set_store_healthy(false);
+    let spend = &sources.spend;
+    // One is still open.
+    spend.reserved.add(4);
+    for counter in [&spend.settled, &spend.unsettled, &spend.given_back, &spend.microusd, &spend.failures] {
+        counter.inc();
+    }
     sources.otlp.exported.inc();
     sources.otlp.failures.inc();
     let records = sources.call_records.as_ref().unwrap();

@@ -21,7 +21,7 @@ fn folded(key: &str) -> impl Iterator<Item = char> {
 }
 
 /// Is `key` not `known` but taken for it by a parser that folds case? Two letters outside of ASCII fold to ASCII ones: ſ and K.
-pub(super) fn is_lookalike(key: &str, known: &str) -> bool {
+pub(crate) fn is_lookalike(key: &str, known: &str) -> bool {
     if key.len() == known.len() {
         return key != known && key.eq_ignore_ascii_case(known);
     }

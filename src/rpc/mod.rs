@@ -14,7 +14,7 @@ pub mod era;
 pub mod glance;
 mod keys;
 pub mod list;
-mod lookalike;
+pub(crate) mod lookalike;
 pub mod malformed;
 pub mod method;
 pub mod param_headers;

@@ -3,6 +3,7 @@
 #![deny(clippy::indexing_slicing, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::unwrap_used)]
 
 use super::malformed::Malformed;
+use crate::settings::money::Usd;
 use std::fmt::Write as _;
 
 /// The id that an answer echoes.
@@ -14,6 +15,24 @@ pub enum EchoId<'a> {
     Null,
     /// No id at all: the same in 2026-07-28, whose schema knows no null id.
     Absent,
+}
+
+/// How much of something, as it stands in JSON and in texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Amount {
+    /// So many.
+    Count(u64),
+    /// So much.
+    Money(Usd),
+}
+
+impl std::fmt::Display for Amount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Count(count) => count.fmt(f),
+            Self::Money(usd) => usd.fmt(f),
+        }
+    }
 }
 
 /// A tool result that says why a call was refused, see front-doors.md, "Refusals of a call".
@@ -28,9 +47,11 @@ pub struct ToolRefusal<'a> {
     /// Which limit.
     pub limit_type: Option<&'a str>,
     /// How much was used.
-    pub current: Option<u64>,
+    pub current: Option<Amount>,
     /// How much is allowed.
-    pub max: Option<u64>,
+    pub max: Option<Amount>,
+    /// When it resets, in words.
+    pub reset_description: Option<&'a str>,
     /// When it may be tried again, from now.
     pub retry_after_ms: Option<u64>,
 }
@@ -94,17 +115,19 @@ pub fn tool_refusal(out: &mut Vec<u8>, id: EchoId<'_>, refusal: &ToolRefusal<'_>
     push_string(out, refusal.error);
     out.extend_from_slice(b",\"rule\":");
     push_string(out, refusal.rule);
-    for (name, text) in [("field", refusal.field), ("limitType", refusal.limit_type)] {
+    let reset = ("resetDescription", refusal.reset_description);
+    for (name, text) in [("field", refusal.field), ("limitType", refusal.limit_type), reset] {
         if let Some(text) = text {
             push_name(out, name);
             push_string(out, text);
         }
     }
-    for (name, number) in [("current", refusal.current), ("max", refusal.max), ("retryAfterMs", refusal.retry_after_ms)]
-    {
-        if let Some(number) = number {
+    let retry_after = refusal.retry_after_ms.map(Amount::Count);
+    for (name, amount) in [("current", refusal.current), ("max", refusal.max), ("retryAfterMs", retry_after)] {
+        if let Some(amount) = amount {
             push_name(out, name);
-            push_u64(out, number);
+            // A `Write` for the escaper cannot fail; digits and a point are not escaped.
+            let _ = write!(Escaper(out), "{amount}");
         }
     }
     out.extend_from_slice(b"}}}");
@@ -247,8 +270,9 @@ mod tests {
             rule: "rate",
             field: Some("/to"),
             limit_type: Some("agent"),
-            current: Some(61),
-            max: Some(60),
+            current: Some(Amount::Count(61)),
+            max: Some(Amount::Money(Usd(7_900))),
+            reset_description: Some("in 12 s"),
             retry_after_ms: Some(12_000),
         };
         for modern in [false, true] {
@@ -261,7 +285,7 @@ mod tests {
             assert_eq!(
                 result["structuredContent"],
                 json!({"error": refusal.error, "rule": "rate", "field": "/to", "limitType": "agent", "current": 61,
-                       "max": 60, "retryAfterMs": 12000})
+                       "max": 0.0079, "resetDescription": "in 12 s", "retryAfterMs": 12000})
             );
             assert_eq!(result.get("resultType").is_some(), modern);
         }

@@ -19,6 +19,7 @@ mod fault;
 mod files;
 mod inputs;
 mod load;
+pub mod money;
 pub mod policy;
 mod rules;
 pub mod secret;

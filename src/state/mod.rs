@@ -22,6 +22,7 @@ pub mod rates;
 mod seqlock;
 pub mod sessions;
 mod slots;
+pub mod spend;
 mod sync;
 pub mod tools;
 pub mod upstream_credential;

@@ -13,7 +13,8 @@
 //! This folder is the one seam to the database: nobody else names SQLite, so that a fleet's common store can take its place. One file a domain
 //! says what can be asked for; the building blocks [`Store::write`] and [`Store::read`] stay within.
 //!
-//! Nothing on a worker waits for the store. What workers must know is published to them in memory.
+//! Nothing on a worker waits for the store but a call that costs money, for its reservation ([`spend`]). What workers must know is published
+//! to them in memory.
 
 pub mod alerts;
 mod backup;
@@ -23,6 +24,7 @@ mod open;
 mod reader;
 mod schema;
 pub mod sessions;
+pub mod spend;
 pub mod tokens;
 mod writer;
 
@@ -154,10 +156,31 @@ impl Store {
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        self.counts.waiting_writes.enter();
-        let sent = self.writes.try_send(Order::Do(Box::new(Typed::new(act, reply))));
-        sent.map_err(|error| self.unsent(&error, &self.counts.waiting_writes))?;
+        self.submit(Order::Do(Box::new(Typed::new(act, reply))))?;
         answer.await.unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// [`Store::write`] for the start, where nothing runs yet that could wait: blocks the thread.
+    ///
+    /// # Errors
+    /// Its own, and the store's.
+    pub(in crate::store) fn write_now<T, F>(&self, act: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        self.submit(Order::Do(Box::new(Typed::new(act, reply))))?;
+        answer.blocking_recv().unwrap_or(Err(StoreError::Stopped))
+    }
+
+    /// Queues an order. Never waits.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] and [`StoreError::Stopped`].
+    fn submit(&self, order: Order) -> Result<(), StoreError> {
+        self.counts.waiting_writes.enter();
+        self.writes.try_send(order).map_err(|error| self.unsent(&error, &self.counts.waiting_writes))
     }
 
     /// Runs `look` on a connection that cannot write.

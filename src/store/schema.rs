@@ -4,7 +4,7 @@
 //! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
 
 /// In the order in which they are taken. New ones go to the end.
-pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS, BLOCKS];
+pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS, BLOCKS, SPEND];
 
 /// Tokens of agents. What is shown once is not here, only its SHA-256.
 const TOKENS: &str = "
@@ -71,4 +71,28 @@ const BLOCKS: &str = "
         until_ms INTEGER
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX blocks_by_end ON blocks (until_ms);
+";
+
+/// The ledger. Amounts are micro-dollars, days are counted from 1970-01-01.
+const SPEND: &str = "
+    CREATE TABLE spend_open (
+        id       INTEGER PRIMARY KEY,
+        payer    TEXT NOT NULL,
+        upstream TEXT NOT NULL,
+        tool     TEXT NOT NULL,
+        day      INTEGER NOT NULL,
+        microusd INTEGER NOT NULL,
+        at_ms    INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE spend_days (
+        day                INTEGER NOT NULL,
+        payer              TEXT NOT NULL,
+        upstream           TEXT NOT NULL,
+        tool               TEXT NOT NULL,
+        calls              INTEGER NOT NULL,
+        microusd           INTEGER NOT NULL,
+        unsettled_calls    INTEGER NOT NULL,
+        unsettled_microusd INTEGER NOT NULL,
+        PRIMARY KEY (day, payer, upstream, tool)
+    ) STRICT, WITHOUT ROWID;
 ";

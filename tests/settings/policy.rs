@@ -195,6 +195,15 @@ fn a_policy_s_faults_name_their_place() {
             "tool.a.price",
             "contradicts itself",
         ),
+        ("segments of no text", "[tool.a]\nprice = { per_segment_usd = 1 }\n", "tool.a.price", "needs text"),
+        ("a figure of no price", "[tool.a]\nsettle = \"/price\"\n", "tool.a.settle", "no price"),
+        ("a cap of no price", "[tool.a]\nlimits = { spend_per_day_usd = 1 }\n", "tool.a.limits", "no price"),
+        (
+            "a price that is none",
+            "[tool.a]\nprice = { fixed_usd = \"0.0000001\" }\n",
+            "tool.a.price.fixed_usd",
+            "not accepted",
+        ),
         ("a minute without maximum", "[tool.a]\nprice = { per_minute_usd = 1 }\n", "tool.a.price", "not complete"),
         ("an upstream that does not exist", "[tool.a]\nupstream = \"x\"\n", "tool.a.upstream", "no such upstream"),
         (

@@ -81,12 +81,21 @@ impl Connection {
                 Plan::LookAgain(..) | Plan::Answered | Plan::Batch => return self.take_answer_body(),
             }
         };
+        if !self.secured(&mut call).await {
+            return self.take_answer_body();
+        }
         let worker = self.worker.clone();
         let timeout_ms = worker.upstreams.get(index).map_or(30_000, |upstream| upstream.call_timeout_ms);
         let asked = ask(&worker, index, outgoing, timeout_ms).await;
         match asked {
             Ok(asked) if call.kind == Kind::Request => {
                 let parsed = worker.scratch.borrow_mut().parser.parse(&asked.response);
+                if let Some(held) = &call.held {
+                    held.hear_status(asked.status);
+                    if let Ok(envelope) = &parsed {
+                        held.hear(envelope, &asked.response);
+                    }
+                }
                 let outcome = match parsed {
                     Ok(envelope) if envelope.kind == Kind::ErrorResponse => Outcome::RpcError,
                     Ok(envelope) if envelope.result_is_error => Outcome::ToolError,

@@ -40,6 +40,9 @@ impl Connection {
             Ok(handle) => handle,
             Err(busy) => {
                 self.worker.metrics.limit(crate::observe::metrics::Limit::UpstreamInFlight);
+                if let Some(held) = &call.held {
+                    held.not_made();
+                }
                 self.answer_rpc(&call, 503, -32001, &format!("Upstream error: {busy}; the call was not made"));
                 self.finish(&mut call, Outcome::UpstreamError, 503);
                 return self.flush().await;
@@ -95,7 +98,11 @@ impl Connection {
         let Ok(shown) = shown else { return self.fail(call, crate::upstream::http::Failure::Unclear).await };
         let (outcome, status) = {
             let mut scratch = self.worker.scratch.borrow_mut();
-            match scratch.parser.parse(bytes) {
+            let parsed = scratch.parser.parse(bytes);
+            if let (Some(held), Ok(envelope)) = (&call.held, &parsed) {
+                held.hear(envelope, bytes);
+            }
+            match parsed {
                 Ok(envelope) if envelope.kind == Kind::ErrorResponse => {
                     (Outcome::RpcError, modern_status(call, envelope.error_code))
                 }
@@ -146,7 +153,7 @@ impl Connection {
                     silent_ms = 0;
                     self.put_message(call, index, &bytes);
                     if last {
-                        outcome = self.message_outcome(&bytes);
+                        outcome = self.message_outcome(call, &bytes);
                         break self.end_events(call).await;
                     }
                 }
@@ -208,8 +215,12 @@ impl Connection {
         self.put_event(call, &rewritten);
     }
 
-    fn message_outcome(&self, bytes: &[u8]) -> Outcome {
-        match self.worker.scratch.borrow_mut().parser.parse(bytes) {
+    fn message_outcome(&self, call: &Call, bytes: &[u8]) -> Outcome {
+        let parsed = self.worker.scratch.borrow_mut().parser.parse(bytes);
+        if let (Some(held), Ok(envelope)) = (&call.held, &parsed) {
+            held.hear(envelope, bytes);
+        }
+        match parsed {
             Ok(envelope) if envelope.kind == Kind::ErrorResponse => Outcome::RpcError,
             Ok(envelope) if envelope.result_is_error => Outcome::ToolError,
             _ => Outcome::Ok,
@@ -218,6 +229,9 @@ impl Connection {
 
     /// A call that a child will not answer.
     async fn child_gone(&mut self, call: &mut Call, reason: &Gone) -> Flow {
+        if let Some(held) = call.held.as_ref().filter(|_| reason.nothing_sent()) {
+            held.not_made();
+        }
         let (status, made) = if reason.nothing_sent() {
             (503, "the call was not made")
         } else {

@@ -227,6 +227,9 @@ impl Connection {
         if call.method == Method::ToolsList && envelope.kind == Kind::Response {
             self.worker.upstreams.learn_tools(index, &envelope, data);
         }
+        if let Some(held) = &call.held {
+            held.hear(&envelope, data);
+        }
         match envelope.kind {
             Kind::ErrorResponse => Some(Outcome::RpcError),
             Kind::Response if envelope.result_is_error => Some(Outcome::ToolError),

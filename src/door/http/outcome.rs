@@ -8,7 +8,7 @@ use crate::guard::Denial;
 use crate::guard::denial::Tell;
 use crate::rpc::era::{EraFault, Header};
 use crate::rpc::list::ListKind;
-use crate::rpc::reply::{self, EchoId, ToolRefusal};
+use crate::rpc::reply::{self, EchoId};
 use crate::rpc::{Era, Kind, Malformed};
 use crate::settings::DenialStyle;
 use crate::state::events::{Event, EventKind, Outcome};
@@ -127,7 +127,7 @@ impl Connection {
         let style = self.worker.snapshot().settings.doors.denial_style;
         match denial.tell() {
             Tell::Call if style == DenialStyle::ToolResult && call.kind == Kind::Request => {
-                let refusal = ToolRefusal { error: &text, rule, field: denial.field(), ..ToolRefusal::default() };
+                let refusal = denial.refusal(&text);
                 let mut body = Vec::with_capacity(256);
                 reply::tool_refusal(&mut body, call.id(&self.notes), &refusal, call.era == Era::Modern);
                 self.worker.metrics.response(200);
@@ -148,6 +148,9 @@ impl Connection {
     pub(super) fn finish(&mut self, call: &mut Call, outcome: Outcome, status: u16) {
         let now_ns = self.worker.now_ns();
         self.count(call, outcome, now_ns);
+        if let Some(held) = call.held.take() {
+            held.ended(outcome, status);
+        }
         let Some(reservation) = call.reservation.take() else { return };
         let duration_us = now_ns.saturating_sub(call.started_ns) / 1000;
         let event = Event::new(EventKind::ToolCall, self.worker.epoch_ms_at(now_ns)).with_ip(self.client_ip());

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::{Connection, Request};
 use crate::door::decide::{self, Asking, Decision, Refused};
+use crate::door::spend::Held;
 use crate::door::spread::Spread;
 use crate::door::traced::Traced;
 use crate::guard::Principal;
@@ -41,6 +42,8 @@ pub(super) struct Call {
     pub(super) chunked: bool,
     /// Room in the audit queue for the line that a forwarded tool call leaves.
     pub(super) reservation: Option<Reservation>,
+    /// Money that is held for it.
+    pub(super) held: Option<Box<Held>>,
 }
 
 /// What becomes of a message.
@@ -73,6 +76,7 @@ impl Call {
             keep_alive: request.keep_alive,
             chunked: request.version == Version::Http11,
             reservation: None,
+            held: None,
         }
     }
 
@@ -213,8 +217,8 @@ impl Connection {
         };
         let decision = decide::decide(&worker, &scratch.parser, &message, &asking, &mut reservation);
         call.reservation = reservation;
-        let (index, edits) = match decision? {
-            Decision::Forward(index, edits) => (index, edits),
+        let (index, edits, held) = match decision? {
+            Decision::Forward(index, edits, held) => (index, edits, held),
             Decision::Empty => return Ok(Passed::Empty),
             Decision::Fan(fan, spread) => return Ok(Passed::Fan(fan, spread)),
             Decision::LookAgain(kind, spread) => return Ok(Passed::LookAgain(kind, spread)),
@@ -226,7 +230,10 @@ impl Connection {
             return Err(if is_back { SESSION_UNKNOWN } else { UNREACHED });
         }
         match upstream.outgoing(&message, session, &edits) {
-            Ok(outgoing) => Ok(Passed::Forward(index, outgoing)),
+            Ok(outgoing) => {
+                call.held = held;
+                Ok(Passed::Forward(index, outgoing))
+            }
             Err(Unsendable::Edits) => Err(decide::UNCHANGEABLE),
             Err(Unsendable::Credential) => Err(decide::NO_CREDENTIAL),
             Err(Unsendable::MissingSession) => Err(decide::SESSION_REQUIRED),

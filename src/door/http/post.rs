@@ -59,7 +59,10 @@ impl Connection {
         request.head_is_parsed
     }
 
-    async fn forward(&mut self, call: Call, index: usize, outgoing: Outgoing) -> Flow {
+    async fn forward(&mut self, mut call: Call, index: usize, outgoing: Outgoing) -> Flow {
+        if !self.secured(&mut call).await {
+            return self.flush().await;
+        }
         let worker = self.worker.clone();
         let Some(upstream) = worker.upstreams.get(index) else { return Flow::Close };
         match (&upstream.kind, outgoing) {
@@ -110,6 +113,23 @@ impl Connection {
         }
     }
 
+    /// Waits until the money that is held for a call is on disk. False: it is not, and the answer stands in the output.
+    pub(super) async fn secured(&mut self, call: &mut Call) -> bool {
+        let Some(held) = &mut call.held else { return true };
+        match held.write_down().await {
+            Ok(()) => {
+                held.sent();
+                true
+            }
+            Err(denial) => {
+                call.held = None;
+                call.reservation = None;
+                self.answer_denial(call, &denial);
+                false
+            }
+        }
+    }
+
     /// Puts the sealed form of a session id that an upstream has just made into the answer's head.
     fn seal_session(&mut self, call: &Call, index: usize, id: &[u8]) -> bool {
         // Servers repeat the id on every answer; the client has it since `initialize`, sealed together with those of the other
@@ -150,6 +170,9 @@ impl Connection {
         self.worker.metrics.upstream_errors.inc();
         if failure == Failure::Full {
             self.worker.metrics.limit(Limit::UpstreamInFlight);
+        }
+        if let Some(held) = call.held.as_ref().filter(|_| failure.nothing_sent()) {
+            held.not_made();
         }
         let (status, code, outcome) = match failure {
             Failure::ClientGone => {

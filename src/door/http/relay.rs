@@ -76,6 +76,9 @@ impl Connection {
     ) -> Flow {
         let status = told_status(answer.head.status);
         self.worker.metrics.response(status);
+        if let Some(held) = &call.held {
+            held.hear_status(answer.head.status);
+        }
         if !call.keep_alive {
             write::field(&mut self.output, "Connection", b"close");
         }
@@ -261,6 +264,7 @@ impl Connection {
         if call.kind != Kind::Request || body.len() > bounds::MAX_HELD_ANSWER_BYTES {
             return outcome_by_status(status);
         }
+
         if call.method != Method::ToolsCall && !holds_whole(call) {
             return outcome_by_status(status);
         }
@@ -269,6 +273,9 @@ impl Connection {
         }
         let mut scratch = self.worker.scratch.borrow_mut();
         let Ok(envelope) = scratch.parser.parse(body) else { return outcome_by_status(status) };
+        if let Some(held) = &call.held {
+            held.hear(&envelope, body);
+        }
         if call.method == Method::ToolsList && envelope.kind == Kind::Response {
             self.worker.upstreams.learn_tools(index, &envelope, body);
         }
@@ -282,7 +289,8 @@ impl Connection {
 
 /// Whether an answer is looked into as a whole, and so held as a whole.
 fn holds_whole(call: &Call) -> bool {
-    call.kind == Kind::Request && call.method == Method::ToolsList
+    call.kind == Kind::Request
+        && (call.method == Method::ToolsList || call.held.as_ref().is_some_and(|held| held.asks()))
 }
 
 fn outcome_by_status(status: u16) -> Outcome {

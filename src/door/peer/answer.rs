@@ -7,7 +7,7 @@ use crate::guard::Denial;
 use crate::guard::denial::Tell;
 use crate::observe::metrics::Limit;
 use crate::rpc::era::{EraFault, Header};
-use crate::rpc::reply::{self, EchoId, ToolRefusal};
+use crate::rpc::reply::{self, EchoId};
 use crate::rpc::{Envelope, Era, Kind, Malformed};
 use crate::settings::DenialStyle;
 use crate::state::events::{Event, EventKind, Outcome};
@@ -121,7 +121,7 @@ impl Peer {
         let style = self.worker.snapshot().settings.doors.denial_style;
         match denial.tell() {
             Tell::Call if style == DenialStyle::ToolResult && refusing.envelope.kind == Kind::Request => {
-                let refusal = ToolRefusal { error: &text, rule, field: denial.field(), ..ToolRefusal::default() };
+                let refusal = denial.refusal(&text);
                 let mut answer = Vec::with_capacity(256);
                 reply::tool_refusal(&mut answer, refusing.id(), &refusal, refusing.era == Era::Modern);
                 self.say(&answer);
@@ -140,6 +140,27 @@ impl Peer {
         if refusing.envelope.kind == Kind::Request || is_invalid {
             self.say_error(refusing.id(), code, text, data);
         }
+    }
+
+    /// Answers a call that was entered and must not be made, and ends it.
+    pub(super) fn refuse_entered(&self, key: CallKey, denial: &Denial) {
+        self.worker.metrics.refusals.inc(denial.rule());
+        let answer = self.calls.borrow_mut().get_mut(key).map(|call| {
+            // Nothing was forwarded: what it leaves is the refusal's line.
+            call.reservation = None;
+            let mut event = self.worker.event(denial.event(), self.address).with_rule(denial.rule());
+            event = event.with_tool(call.name()).with_request_id(call.id());
+            self.record(event.with_details(format_args!("{}", denial.recorded())));
+            let code = if let Tell::Rpc { code, .. } = denial.tell() { code } else { -32603 };
+            let mut answer = Vec::with_capacity(160);
+            let code = i32::try_from(code).unwrap_or(-32603);
+            reply::error(&mut answer, EchoId::Raw(call.id()), code, &denial.text(), None);
+            answer
+        });
+        if let Some(answer) = answer {
+            self.say(&answer);
+        }
+        self.finish(key, Outcome::Refused, self.worker.now_ns());
     }
 
     /// Answers a call that got no answer, and ends it.
@@ -181,6 +202,9 @@ impl Peer {
             duration_ns,
             traced: call.traced,
         });
+        if let Some(held) = call.held.take() {
+            held.ended(outcome, 0);
+        }
         let Some(reservation) = call.reservation.take() else { return };
         let at_ms = self.worker.epoch_ms_at(now_ns);
         let event = Event::new(EventKind::ToolCall, at_ms).with_ip(self.address.ip()).with_tool(call.name());

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::door::spend::Held;
 use crate::door::traced::Traced;
 use crate::rpc::{Era, Kind, Method};
 use crate::state::events::Reservation;
@@ -44,6 +45,8 @@ pub(super) struct Call {
     pub(super) started_ns: u64,
     /// Room in the audit queue for the line that a forwarded tool call leaves.
     pub(super) reservation: Option<Reservation>,
+    /// Money that is held for it.
+    pub(super) held: Option<Box<Held>>,
     /// The id's bytes, then the decoded name or URI that it acts on, then the progress token's bytes.
     notes: Vec<u8>,
     id_len: u32,
@@ -80,6 +83,7 @@ pub(super) struct Begun<'a> {
     pub(super) traced: Option<Traced>,
     pub(super) started_ns: u64,
     pub(super) reservation: Option<Reservation>,
+    pub(super) held: Option<Box<Held>>,
     pub(super) id: &'a [u8],
     pub(super) name: &'a [u8],
     pub(super) progress_token: &'a [u8],
@@ -129,6 +133,7 @@ impl Calls {
                     traced: None,
                     started_ns: 0,
                     reservation: None,
+                    held: None,
                     notes: Vec::new(),
                     id_len: 0,
                     name_len: 0,
@@ -148,7 +153,7 @@ impl Calls {
         let call = &mut entry.call;
         (call.era, call.kind, call.method) = (begun.era, begun.kind, begun.method);
         (call.upstream, call.traced) = (begun.upstream, begun.traced);
-        (call.started_ns, call.reservation) = (begun.started_ns, begun.reservation);
+        (call.started_ns, call.reservation, call.held) = (begun.started_ns, begun.reservation, begun.held);
         call.notes.clear();
         call.notes.extend_from_slice(begun.id);
         call.notes.extend_from_slice(begun.name);
@@ -181,6 +186,7 @@ impl Calls {
         entry.waker = None;
         entry.way = None;
         entry.call.reservation = None;
+        entry.call.held = None;
         // An id may be as long as a message; memory that one such call took is not kept.
         if entry.call.notes.capacity() > 1024 {
             entry.call.notes = Vec::new();
@@ -288,6 +294,7 @@ mod tests {
             traced: None,
             started_ns: 7,
             reservation: None,
+            held: None,
             id,
             name,
             progress_token: token,

@@ -32,8 +32,10 @@ pub(super) const UNCLEAR: &str = "Upstream error: the upstream's list of tools c
 /// Carries a message to one upstream.
 pub(super) fn carry(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing) {
     monoio::spawn(async move {
-        let (conversed, passing) = send(&peer, key, index, outgoing).await;
-        peer.conclude(key, conversed, passing);
+        if peer.secured(key).await {
+            let (conversed, passing) = send(&peer, key, index, outgoing).await;
+            peer.conclude(key, conversed, passing);
+        }
     });
 }
 
@@ -47,6 +49,9 @@ pub(super) fn carry_within(
     mut part: Option<Vec<u8>>,
 ) {
     monoio::spawn(async move {
+        if !peer.secured(key).await {
+            return;
+        }
         let mut left = MAX_REOPENINGS;
         loop {
             if part.is_some() {
@@ -57,10 +62,15 @@ pub(super) fn carry_within(
                 }
             }
             let Some(once_less) = left.checked_sub(1) else {
+                peer.not_made(key);
                 return peer.fail(key, &not_made(&Failure::NoSession), Outcome::UpstreamError);
             };
             left = once_less;
             let reopened = crate::worker::race(peer.reopen_at(index, part.as_deref()), peer.cancelled(key)).await;
+            if !matches!(reopened, Some(Reopened::Part(_))) {
+                // It was refused for want of a session, or never left.
+                peer.not_made(key);
+            }
             match reopened {
                 Some(Reopened::Part(new)) => {
                     outgoing = outgoing.within(part.as_deref(), &new);
@@ -137,6 +147,9 @@ impl Taker for Passing {
             (Kind::Response, Method::Initialize) => self.revision = agreed(&envelope, message),
             _ => {}
         }
+        if let Some(held) = &call.held {
+            held.hear(&envelope, message);
+        }
         let Ok(shown) = self.peer.shown(self.index, call.kind, call.method, &envelope, message) else {
             self.outcome = Some(Outcome::UpstreamError);
             self.peer.say_error(EchoId::Raw(call.id()), -32001, UNCLEAR, None);
@@ -176,6 +189,47 @@ pub(super) fn agreed(envelope: &Envelope, raw: &[u8]) -> Option<Revision> {
 }
 
 impl Peer {
+    /// Waits until the money that is held for a call is on disk. False: it is not, or nobody waits for the call any more; it has ended.
+    pub(super) async fn secured(&self, key: CallKey) -> bool {
+        let mut held = match self.calls.borrow_mut().get_mut(key) {
+            None => return false,
+            Some(call) => match call.held.take() {
+                None => return true,
+                Some(held) => held,
+            },
+        };
+        match crate::worker::race(held.write_down(), self.cancelled(key)).await {
+            Some(Ok(())) => {}
+            Some(Err(denial)) => {
+                self.refuse_entered(key, &denial);
+                return false;
+            }
+            None => {
+                self.finish(key, Outcome::Cancelled, self.worker.now_ns());
+                return false;
+            }
+        }
+        held.sent();
+        match self.calls.borrow_mut().get_mut(key) {
+            Some(call) => {
+                call.held = Some(held);
+                true
+            }
+            // Nothing was sent, and nothing will be.
+            None => {
+                held.not_made();
+                false
+            }
+        }
+    }
+
+    /// A call was certainly not made: what is held for it is given back.
+    pub(super) fn not_made(&self, key: CallKey) {
+        if let Some(held) = self.calls.borrow().get(key).and_then(|call| call.held.as_ref()) {
+            held.not_made();
+        }
+    }
+
     /// Ready when a call is given up, or its client can be told nothing any more.
     pub(super) async fn cancelled(&self, key: CallKey) {
         poll_fn(|cx| {
@@ -230,6 +284,9 @@ impl Peer {
     /// Passes on a response that came on another stream than its call's own, if the call is still in flight.
     pub(super) fn answer_late(&self, index: usize, message: &[u8], envelope: &Envelope) {
         let Some(key) = envelope.id_bytes(message).and_then(|id| self.calls.borrow().find(id)) else { return };
+        if let Some(held) = self.calls.borrow().get(key).and_then(|call| call.held.as_ref()) {
+            held.hear(envelope, message);
+        }
         // On a stream of its own, any answer may be a list.
         match self.shown(index, Kind::Notification, Method::Other, envelope, message) {
             Ok(shown) => self.say(shown.as_deref().unwrap_or(message)),
@@ -278,6 +335,9 @@ impl Peer {
             Some(call) => (call.method, call.kind, call.era),
             None => return,
         };
+        if let Some(held) = self.calls.borrow().get(key).and_then(|call| call.held.as_ref()) {
+            held.hear_status(conversed.status);
+        }
         // Calls that were on their way when an earlier one found the session lost are told the same.
         let was_lost = era != Era::Modern && self.session.borrow().is_lost();
         let is_session = was_lost || self.session.borrow().is_open();
@@ -316,6 +376,13 @@ impl Peer {
         }
         if matches!(broken, Broken::Failure(Failure::Full)) {
             self.worker.metrics.limit(crate::observe::metrics::Limit::UpstreamInFlight);
+        }
+        let nothing_sent = match broken {
+            Broken::Failure(failure) => failure.nothing_sent(),
+            Broken::Gone(gone) => gone.nothing_sent(),
+        };
+        if nothing_sent {
+            self.not_made(key);
         }
         let (text, outcome) = match broken {
             Broken::Failure(Failure::ClientGone) => (String::new(), Outcome::Cancelled),

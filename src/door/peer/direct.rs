@@ -59,6 +59,23 @@ impl Peer {
         }
     }
 
+    /// Sends a request that was entered under `key` once the money that is held for it is on disk.
+    pub(super) fn send_once_secured(
+        self: &Rc<Self>,
+        key: CallKey,
+        link: Rc<Link>,
+        envelope: &Envelope,
+        raw: &[u8],
+        edits: Edits,
+    ) {
+        let (peer, envelope, raw) = (self.clone(), *envelope, raw.to_vec());
+        monoio::spawn(async move {
+            if peer.secured(key).await {
+                peer.send_request(key, &link, &envelope, &raw, &edits);
+            }
+        });
+    }
+
     /// Sends what has no answer: to a server that the client shares with others, nothing that does not name a call.
     pub(super) fn send_other(&self, link: &Rc<Link>, envelope: &Envelope, raw: &[u8], edits: &Edits, era: Era) {
         if era == Era::Modern {
@@ -83,6 +100,9 @@ impl Peer {
     fn fail_direct(&self, key: CallKey, failure: LinkFailure) {
         if failure == LinkFailure::Full {
             self.worker.metrics.limit(crate::observe::metrics::Limit::UpstreamInFlight);
+        }
+        if failure.nothing_sent() {
+            self.not_made(key);
         }
         let outcome = if failure == LinkFailure::Timeout { Outcome::Timeout } else { Outcome::UpstreamError };
         let text = if failure.nothing_sent() { answer::not_made(&failure) } else { answer::unknown(&failure) };
@@ -126,6 +146,9 @@ impl Owner for Peer {
         {
             let calls = self.calls.borrow();
             let (Some(call), Some(id)) = (calls.get(key), envelope.id) else { return };
+            if let Some(held) = &call.held {
+                held.hear(envelope, raw);
+            }
             let mut edits = arrayvec::ArrayVec::<(Span, &[u8]), MAX_EDITS>::new();
             let _ = edits.try_push((id.span, call.id()));
             if let Some(span) = envelope.subscription_id {

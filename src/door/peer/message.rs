@@ -11,6 +11,7 @@ use super::session::PeerSession;
 use super::{Peer, carry};
 use crate::door::decide::{self, Asking, Decision};
 use crate::door::fan;
+use crate::door::spend::Held;
 use crate::door::spread::Spread;
 use crate::guard::{Denial, Principal};
 use crate::rpc::list::ListKind;
@@ -151,8 +152,8 @@ impl Peer {
         let mut reservation = None;
         let decision = decide::check_shape(envelope, parser)
             .and_then(|()| decide::decide(&self.worker, parser, &message, &asking, &mut reservation));
-        let way = match decision {
-            Ok(Decision::Forward(index, edits)) => {
+        let (way, held) = match decision {
+            Ok(Decision::Forward(index, edits, held)) => {
                 let upstream = self.worker.upstreams.get(index);
                 let links = upstream.and_then(|upstream| upstream.links.as_ref());
                 if let Some(link) = links.and_then(|links| self.link_to(links, era)) {
@@ -170,12 +171,17 @@ impl Peer {
                         self.session.borrow_mut().initialized = true;
                     }
                     self.worker.end_deciding();
-                    let key = self.enter(&message, Some(index), name, now_ns, reservation);
-                    self.send_request(key, &link, envelope, raw, &edits);
+                    let costs = held.is_some();
+                    let key = self.enter(&message, Some(index), name, now_ns, (reservation, held));
+                    if costs {
+                        self.send_once_secured(key, link, envelope, raw, edits);
+                    } else {
+                        self.send_request(key, &link, envelope, raw, &edits);
+                    }
                     return Step::Done;
                 }
                 match self.way_to(index, &message, &session, &edits) {
-                    Ok(way) => way,
+                    Ok(way) => (way, held),
                     Err(Unsendable::Credential) => {
                         self.refuse(&refusing, &decide::NO_CREDENTIAL);
                         return Step::Done;
@@ -191,9 +197,9 @@ impl Peer {
                     }
                 }
             }
-            Ok(Decision::Fan(fan, spread)) => Way::Fan(fan, spread),
+            Ok(Decision::Fan(fan, spread)) => (Way::Fan(fan, spread), None),
             Ok(Decision::LookAgain(kind, spread)) => return Step::LookAgain(era, kind, spread),
-            Ok(Decision::Empty) => Way::Empty,
+            Ok(Decision::Empty) => (Way::Empty, None),
             Err(refused) => {
                 let refused = match refused.is_session_required() {
                     true if session.is_lost() => &SESSION_LOST,
@@ -210,7 +216,7 @@ impl Peer {
             Way::Fan(..) | Way::Empty => None,
         };
         self.worker.end_deciding();
-        let key = self.enter(&message, upstream, name, now_ns, reservation);
+        let key = self.enter(&message, upstream, name, now_ns, (reservation, held));
         self.go(key, way, era, envelope)
     }
 
@@ -241,7 +247,7 @@ impl Peer {
         upstream: Option<usize>,
         name: &str,
         now_ns: u64,
-        reservation: Option<Reservation>,
+        (reservation, held): (Option<Reservation>, Option<Box<Held>>),
     ) -> CallKey {
         let envelope = message.envelope;
         self.begin(Begun {
@@ -252,6 +258,7 @@ impl Peer {
             traced: self.worker.trace(None, envelope, message.raw),
             started_ns: now_ns,
             reservation,
+            held,
             id: envelope.id_bytes(message.raw).filter(|_| envelope.kind == Kind::Request).unwrap_or_default(),
             name: name.as_bytes(),
             progress_token: envelope.progress_token.map_or(&[], |span| span.of(message.raw)),

@@ -73,6 +73,7 @@ impl Collector for MetricSources {
         self.encode_audit(&mut sink)?;
         self.encode_alerts(&mut sink)?;
         self.encode_store(&mut sink)?;
+        self.encode_spend(&mut sink)?;
         self.encode_otlp(&mut sink)
     }
 }

@@ -101,8 +101,26 @@ pub(super) fn tool(pattern: &str, value: &Value, report: &mut Report) -> Option<
         settle: fields.text("settle", "a JSON pointer into the result", "/structuredContent/price", is_pointer),
         limits: limits(&mut fields, report),
     };
+    check_price(&policy, &mut fields);
     fields.finish(report);
     Some(policy)
+}
+
+/// What says something of a price must be about one that can be told.
+fn check_price(policy: &ToolPolicy, fields: &mut Fields<'_>) {
+    let example = "price = { fixed_usd = \"0.01\" }";
+    if matches!(policy.price, Some(Price::PerSegment { .. })) && policy.text.is_none() {
+        let why = "needs text: which argument's segments are counted";
+        fields.fault("price", None, why, "text = the name of an argument", "text = \"body\"");
+    }
+    if policy.settle.is_some() && policy.price.is_none() {
+        fields.fault("settle", None, "says what a call has cost, and calls have no price", "beside price", example);
+    }
+    let limits = &policy.limits;
+    let caps = limits.spend_per_day_microusd.or(limits.spend_per_month_microusd);
+    if caps.is_some() && policy.price.is_none() {
+        fields.fault("limits", None, "has a cap on what is spent, and calls have no price", "beside price", example);
+    }
 }
 
 /// A key whose value names an argument of the tool.

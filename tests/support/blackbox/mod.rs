@@ -5,6 +5,7 @@
 #![allow(dead_code, reason = "each test program uses its own part of this")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the threads of a test are its own")]
 
+mod caller;
 mod client;
 mod gateway;
 mod message;
@@ -13,6 +14,7 @@ mod upstream;
 
 #[allow(unused_imports, reason = "each test program uses its own part of this")]
 pub(crate) use self::{
+    caller::{Caller, DOORS, Door},
     client::{Client, Response, TOKEN},
     gateway::Gateway,
     message::{call, id_of, initialize, modern, post, result, stateless},

@@ -55,6 +55,19 @@ impl MetricSources {
         sink.gauge("store_healthy", "Whether the database can be written", u64::from(self.lifecycle.store_healthy()))
     }
 
+    pub(super) fn encode_spend(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
+        let spend = &*self.spend;
+        let (settled, unsettled, given_back) = (spend.settled.get(), spend.unsettled.get(), spend.given_back.get());
+        let mut closed = sink.counters("spend_reservations", "Calls that cost, by what became of what was reserved")?;
+        for (became, count) in [("settled", settled), ("unsettled", unsettled), ("given_back", given_back)] {
+            counter(&mut closed, &[("became", became)], count)?;
+        }
+        let open = spend.reserved.get().saturating_sub(settled + unsettled + given_back);
+        sink.gauge("spend_open_reservations", "Reservations of calls that have not ended", open)?;
+        sink.counter("spend_microusd", "What calls have cost, millionths of a dollar", spend.microusd.get())?;
+        sink.counter("spend_ledger_errors", "Groups of the ledger that the disk refused", spend.failures.get())
+    }
+
     pub(super) fn encode_otlp(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
         let records = self.call_records.as_deref();
         sink.counter("otlp_spans_exported", "Spans that the collector has taken", self.otlp.exported.get())?;
