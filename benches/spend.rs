@@ -46,7 +46,7 @@ fn main() {
     let today = Day::from_days(20_779);
     let (ledger, _) = Ledger::open(&store, Arc::clone(&metrics), today).expect("a ledger");
     let (accounts, begun_at) = (Accounts::default(), AtomicU64::new(0));
-    let before = store.counts().transactions();
+    let before = store.counts().transactions.get();
     let began = Instant::now();
     thread::scope(|scope| {
         for _ in 0..THREADS {
@@ -85,7 +85,7 @@ fn main() {
     }
     let took = began.elapsed();
     assert_eq!((metrics.settled.get(), metrics.microusd.get()), (spends, spends * PRICE), "all of them, once");
-    let transactions = store.counts().transactions() - before;
+    let transactions = store.counts().transactions.get() - before;
     drop((store, ledger));
     threads.stop();
     #[allow(clippy::cast_precision_loss, reason = "rates, for people")]

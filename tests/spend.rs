@@ -336,14 +336,15 @@ fn a_kill_loses_no_spend_counts_none_twice_and_exceeds_no_cap() {
         gateway = gateway.again(SETTINGS).ready();
         let row = row_of(&gateway, "bot-0");
         let (ledger, seen) = (microusd(&row["spentUsd"]), calls(&server) as u64 * PRICE);
-        let open = microusd(&row["unsettledUsd"]) - unsettled;
+        let all_open = microusd(&row["unsettledUsd"]);
+        let open = all_open - unsettled;
         assert!(ledger >= seen, "round {round}: a call that was made is not in the ledger: {row}, {seen}");
-        assert!(ledger - seen <= open, "round {round}: more than was open is charged for nothing: {row}, {seen}");
+        assert!(ledger - seen <= all_open, "round {round}: more than was open is charged for nothing: {row}, {seen}");
         assert!(open <= CLIENTS as u64 * PRICE, "round {round}: {row}");
         assert!(ledger <= CAP, "round {round}: {row}");
         assert!(ledger - spent >= answered.load(Ordering::Relaxed) * PRICE, "round {round}: {row}");
         assert_eq!(row["calls"].as_u64().unwrap() * PRICE, ledger, "round {round}: {row}");
-        (spent, unsettled) = (ledger, microusd(&row["unsettledUsd"]));
+        (spent, unsettled) = (ledger, all_open);
     }
     // What is left can be spent to the last cent, and no more.
     let mut bot = Caller::new(&gateway, Door::HttpStateless, &token(0));

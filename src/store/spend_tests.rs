@@ -122,11 +122,11 @@ fn what_is_closed_is_added_up_by_day_agent_and_tool() {
 fn what_waits_shares_one_transaction() {
     let rig = Rig::start();
     let go = hold(&rig.store);
-    let before = rig.store.counts().transactions();
+    let before = rig.store.counts().transactions.get();
     let waiting: Vec<_> = (0..500).map(|n| rig.reserve("bot", "send", n)).collect();
     drop(go);
     waiting.into_iter().for_each(|(_, written)| written.blocking_recv().unwrap().unwrap());
-    assert_eq!(rig.store.counts().transactions() - before, 2, "the one that was held, and one for all that waited");
+    assert_eq!(rig.store.counts().transactions.get() - before, 2, "the one that was held, and one for all that waited");
 }
 
 #[test]
