@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 use ringwall::control::admin::AdminConfig;
 use ringwall::control::alerts::Alerts;
 use ringwall::control::audit::{AuditConfig, AuditShared, AuditWriter};
+use ringwall::control::blocks::Blocking;
 use ringwall::control::{ControlConfig, ControlPlane, ControlShared, Ended, keys};
 use ringwall::observe::metrics::{AuditMetrics, MetricSources};
+use ringwall::state::blocks::{Blocks, Rules};
+use ringwall::state::connections::ConnectionTable;
 use ringwall::state::events::{Bell, Event, EventKind, EventQueue};
 use ringwall::state::health::HealthFacts;
 use ringwall::state::lifecycle::{Lifecycle, Phase};
@@ -66,6 +69,20 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
     let (store, store_threads) =
         ringwall::store::Store::open(&data_dir.path().join("data"), Arc::clone(&lifecycle)).unwrap();
     let vault = Vault::open(store.clone(), Vec::new(), Vec::new(), Arc::clone(&events), clock).unwrap();
+    let connections = Arc::new(ConnectionTable::new(lifecycle.doors().clone(), 1, 1, std::hash::RandomState::new()));
+    let blocks = {
+        let [operators, proxies, denied] = Default::default();
+        let rules = Rules { max_failed: 10, lockout_ms: 1, abuse_ms: None, operators, proxies, denied };
+        Arc::new(Blocks::new(rules, [], Box::new(|| {})))
+    };
+    let blocking = Blocking::new(
+        store.clone(),
+        Arc::clone(&blocks),
+        Arc::clone(&connections),
+        Arc::clone(&events),
+        alerts.clone(),
+        clock,
+    );
     let plane = ControlPlane::start(
         ControlConfig {
             health_listener: Some(TcpListener::bind("127.0.0.1:0").unwrap()),
@@ -92,6 +109,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 broker: None,
                 call_records: None,
                 otlp: Arc::default(),
+                blocks,
                 store: Arc::default(),
                 spend: Arc::default(),
                 started_at_ms: 0,
@@ -100,18 +118,15 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 driver: "epoll",
             },
             events: Arc::clone(&events),
-            connections: Arc::new(ringwall::state::connections::ConnectionTable::new(
-                lifecycle.doors().clone(),
-                1,
-                1,
-                std::hash::RandomState::new(),
-            )),
+            connections,
             audit: audit.signals(),
             alerts,
             exits,
             mailbox: None,
             spending: None,
             kept_days: 365,
+            blocking,
+            blocks_changed: Arc::default(),
             tokens: ringwall::control::tokens::Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             store,
             vault,
