@@ -1,13 +1,11 @@
 //! Which tokens are valid, as workers see it: an immutable view that the control plane replaces whole.
 //!
-//! A token is looked up by its SHA-256. There are 256 shards, chosen by the hash's first byte, so that a new token copies a 256th of the table
-//! and shares the rest with the view before. What belongs to a token is one object that all views and all who hold it share: its end is a
+//! A token is looked up by its SHA-256; a new one copies a 256th of the table ([`super::shards`]). What belongs to a token is one object that all views and all who hold it share: its end is a
 //! number in it. So a token that was revoked is refused everywhere at once, and a connection that was opened with it finds out by looking.
 //! Workers write one number a token: when it was last used.
 //!
 //! What this does not do: know what was ever issued. That is the store's.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayString;
 
-const SHARDS: usize = 256;
+use super::shards::Shards;
+
 /// Characters of a [`TokenId`].
 const ID_LEN: usize = 20;
 /// How exact the time of the last use is: one store a token and second, however many workers see it.
@@ -123,31 +122,15 @@ impl TokenEntry {
     }
 }
 
-type Shard = HashMap<[u8; 32], Arc<TokenEntry>>;
-
-/// All tokens that are valid, or will not be for much longer.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    shards: Box<[Arc<Shard>]>,
-    len: usize,
-}
-
-impl Default for Credentials {
-    fn default() -> Self {
-        Self { shards: (0..SHARDS).map(|_| Arc::default()).collect(), len: 0 }
-    }
-}
+/// All tokens that are valid, or will not be for much longer, by the SHA-256 of each.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials(Shards<[u8; 32], Arc<TokenEntry>>);
 
 impl FromIterator<([u8; 32], TokenEntry)> for Credentials {
     fn from_iter<I: IntoIterator<Item = ([u8; 32], TokenEntry)>>(tokens: I) -> Self {
-        let mut shards: Vec<Shard> = (0..SHARDS).map(|_| Shard::new()).collect();
-        for (sha256, entry) in tokens {
-            if let Some(shard) = shards.get_mut(usize::from(sha256[0])) {
-                shard.insert(sha256, Arc::new(entry));
-            }
-        }
-        let len = shards.iter().map(HashMap::len).sum();
-        Self { shards: shards.into_iter().map(Arc::new).collect(), len }
+        let mut all = Shards::default();
+        all.extend(tokens.into_iter().map(|(sha256, entry)| (sha256, Arc::new(entry))));
+        Self(all)
     }
 }
 
@@ -161,17 +144,14 @@ impl Credentials {
     /// The token of this hash, valid or not.
     #[must_use]
     pub fn get(&self, sha256: &[u8; 32]) -> Option<&Arc<TokenEntry>> {
-        self.shards.get(usize::from(sha256[0]))?.get(sha256)
+        self.0.get(sha256)
     }
 
     /// A view with this token as well, or in place of the one with its hash.
     #[must_use]
     pub fn with(&self, sha256: [u8; 32], entry: Arc<TokenEntry>) -> Self {
         let mut next = self.clone();
-        if let Some(shard) = next.shards.get_mut(usize::from(sha256[0])) {
-            let is_new = Arc::make_mut(shard).insert(sha256, entry).is_none();
-            next.len = next.len.saturating_add(usize::from(is_new));
-        }
+        next.0.insert(sha256, entry);
         next
     }
 
@@ -179,30 +159,25 @@ impl Credentials {
     #[must_use]
     pub fn without_ended(&self, now_ms: u64) -> Self {
         let mut next = self.clone();
-        for shard in &mut next.shards {
-            if shard.values().any(|entry| !entry.is_valid(now_ms)) {
-                Arc::make_mut(shard).retain(|_, entry| entry.is_valid(now_ms));
-            }
-        }
-        next.len = next.shards.iter().map(|shard| shard.len()).sum();
+        next.0.retain(|entry| entry.is_valid(now_ms));
         next
     }
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8; 32], &Arc<TokenEntry>)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.0.iter()
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.0.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.is_empty()
     }
 }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use std::collections::HashMap;
+
 use super::*;
 use proptest::prelude::*;
 

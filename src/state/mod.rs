@@ -21,6 +21,7 @@ pub mod queue;
 pub mod rates;
 mod seqlock;
 pub mod sessions;
+pub mod shards;
 mod slots;
 pub mod spend;
 mod sync;

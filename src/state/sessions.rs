@@ -2,22 +2,18 @@
 //!
 //! A [`Session`] is shared by whoever holds it: the control thread, which opens and ends it, and workers, which remember the tokens they have
 //! verified. That it has ended is a flag in it, so it ends everywhere at once, whatever is remembered. The view of all of them
-//! ([`Sessions`]) is immutable; the control thread publishes a new one for each change, of which one shard is new.
+//! ([`Sessions`]) is immutable; the control thread publishes a new one for each change ([`super::shards`]).
 //!
 //! A session is idle when it has not been used for its timeout; whoever looks finds it ended then, whether it was cleared away or not. Two
 //! clocks meet here, a tick apart: a use is noted in the worker's time of its last tick.
 
-use std::collections::HashMap;
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-/// Parts of the view; a change copies one of them.
-const SHARDS: usize = 256;
+use super::shards::{ShardKey, Shards};
 
 /// A session's name: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -143,75 +139,50 @@ impl Session {
     }
 }
 
-type Shard = HashMap<Sid, Arc<Session>>;
+impl ShardKey for Sid {
+    fn shard(&self) -> u8 {
+        self.0[0]
+    }
+}
 
 /// All sessions at one moment.
-#[derive(Clone, Debug)]
-pub struct Sessions<S = RandomState> {
-    shards: Box<[Arc<Shard>]>,
-    hasher: S,
-    len: usize,
-}
+#[derive(Clone, Debug, Default)]
+pub struct Sessions(Shards<Sid, Arc<Session>>);
 
-impl Default for Sessions {
-    fn default() -> Self {
-        Self::new(RandomState::new())
-    }
-}
-
-impl<S: BuildHasher + Clone> Sessions<S> {
-    /// No session.
-    #[must_use]
-    pub fn new(hasher: S) -> Self {
-        Self { shards: (0..SHARDS).map(|_| Arc::default()).collect(), hasher, len: 0 }
-    }
-
+impl Sessions {
     /// The session of this name.
     #[must_use]
     pub fn get(&self, sid: &Sid) -> Option<&Arc<Session>> {
-        self.shards.get(self.shard(sid))?.get(sid)
+        self.0.get(sid)
     }
 
     /// How many there are, ended ones that were not cleared away among them.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.0.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.is_empty()
     }
 
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Session>> {
-        self.shards.iter().flat_map(|shard| shard.values())
+        self.0.iter().map(|(_, session)| session)
     }
 
     /// Takes sessions in.
     pub fn extend(&mut self, sessions: impl IntoIterator<Item = Arc<Session>>) {
-        for session in sessions {
-            let at = self.shard(&session.sid);
-            let Some(shard) = self.shards.get_mut(at) else { continue };
-            if Arc::make_mut(shard).insert(session.sid, session).is_none() {
-                self.len += 1;
-            }
-        }
+        self.0.extend(sessions.into_iter().map(|session| (session.sid, session)));
     }
 
     /// Takes sessions out.
     pub fn remove<'s>(&mut self, sids: impl IntoIterator<Item = &'s Sid>) {
         for sid in sids {
-            let at = self.shard(sid);
-            let Some(shard) = self.shards.get_mut(at).filter(|shard| shard.contains_key(sid)) else { continue };
-            Arc::make_mut(shard).remove(sid);
-            self.len -= 1;
+            self.0.remove(sid);
         }
-    }
-
-    fn shard(&self, sid: &Sid) -> usize {
-        usize::try_from(self.hasher.hash_one(sid) % SHARDS as u64).unwrap_or(0)
     }
 }
 
