@@ -187,12 +187,7 @@ impl Way {
             Door::WebSocket => Self::Messages(Peer::websocket(gateway)),
             Door::Tcp => Self::Messages(Peer::tcp(gateway)),
             Door::Sse => {
-                let mut client = gateway.client();
-                let fields = format!("Authorization: Bearer {TOKEN}\r\nAccept: text/event-stream\r\n");
-                client.send(format!("GET /sse HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
-                assert_eq!(client.head().status, 200);
-                let first = client.event();
-                let path = first.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
+                let (client, path) = Client::old_stream(gateway, TOKEN);
                 Self::Sse { client, path }
             }
         }

@@ -52,15 +52,7 @@ impl<'g> Caller<'g> {
         match door {
             Door::WebSocket | Door::WebSocketStateless => caller.peer = Some(Peer::websocket_with(gateway, token)),
             Door::Tcp | Door::TcpStateless => caller.peer = Some(Peer::tcp_with(gateway, token)),
-            Door::Sse => {
-                let mut client = gateway.client();
-                let fields = format!("Authorization: Bearer {token}\r\nAccept: text/event-stream\r\n");
-                client.send(format!("GET /sse HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
-                assert_eq!(client.head().status, 200);
-                let first = client.event();
-                let path = first.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
-                caller.stream = Some((client, path));
-            }
+            Door::Sse => caller.stream = Some(Client::old_stream(gateway, token)),
             Door::Http | Door::HttpStateless => {}
         }
         if !door.is_stateless() {

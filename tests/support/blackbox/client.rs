@@ -47,6 +47,17 @@ impl Response {
 }
 
 impl Client {
+    /// A stream of the old SSE transport, and the path that its messages are posted to.
+    pub(crate) fn old_stream(gateway: &super::Gateway, token: &str) -> (Self, String) {
+        let mut client = gateway.client();
+        let fields = format!("Authorization: Bearer {token}\r\nAccept: text/event-stream\r\n");
+        client.send(format!("GET /sse HTTP/1.1\r\nHost: localhost\r\n{fields}\r\n").as_bytes());
+        assert_eq!(client.head().status, 200);
+        let first = client.event();
+        let path = first.lines().find_map(|line| line.strip_prefix("data: ")).unwrap().to_owned();
+        (client, path)
+    }
+
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self::on(TcpStream::connect_timeout(&address, PATIENCE).expect("connect"))
     }
