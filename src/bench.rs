@@ -217,7 +217,7 @@ impl Plane {
         };
         let mut reservation = None;
         match decide::decide(&self.worker, &scratch.parser, &message, &asking, &mut reservation) {
-            Ok(Decision::Forward(index, edits)) => Some(Decided { index, edits, reservation }),
+            Ok(Decision::Forward(index, edits, _)) => Some(Decided { index, edits, reservation }),
             _ => None,
         }
     }

@@ -204,7 +204,7 @@ impl Held {
     }
 
     /// The call has ended; `status` is the HTTP status of its answer, 0 where there is none. What was learned before stands.
-    pub(crate) fn ended(self: Box<Self>, outcome: Outcome, status: u16) {
+    pub(crate) fn ended(self, outcome: Outcome, status: u16) {
         if self.verdict.get() == Verdict::Unknown {
             match outcome {
                 Outcome::Ok | Outcome::ToolError => self.verdict.set(Verdict::Answered),
