@@ -105,6 +105,7 @@ impl Plane {
         let states: Vec<_> = upstreams
             .map(|upstream| Arc::new(UpstreamState::with_calls(&upstream.name, upstream.max_in_flight.into())))
             .collect();
+        let filter = Arc::new(settings.policy.content.read_filter().ok()?);
         let tls = vec![None; states.len()];
         let upstreams = states.len();
         let lifecycle = Arc::new(Lifecycle::new(1, states));
@@ -113,7 +114,7 @@ impl Plane {
         let blocks = Blocks::new(block_rules(&settings), [], Box::new(|| {}));
         let shared = Shared {
             blocks: Arc::new(blocks),
-            snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls, filter)),
             connections: Arc::new(connections),
             credentials: Arc::default(),
             // Nobody takes what is laid on it.

@@ -16,9 +16,11 @@ use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::Desk;
 use crate::gateway::spending::Spending;
+use crate::guard::content::ContentFilter;
 use crate::guard::hosts::Hosts;
 use crate::guard::jwt::issuer::IssuerRules;
 use crate::guard::jwt::own::{OwnKey, SCOPE};
+use crate::guard::outbound::Outbound;
 use crate::guard::proxies::TrustedProxies;
 use crate::guard::spend::SpendRules;
 use crate::guard::{Authenticator, Issued, Permissions};
@@ -114,6 +116,8 @@ pub(crate) struct Snapshot {
     pub(crate) permissions: Permissions,
     /// What calls cost, and what may be spent.
     pub(crate) spend: SpendRules,
+    /// What must not be in texts that go to people.
+    pub(crate) outbound: Outbound,
     pub(crate) hosts: Hosts,
     pub(crate) proxies: TrustedProxies,
     /// TLS of each upstream that has it.
@@ -132,7 +136,12 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Computes everything from settings that were checked. `bound` is where the bridge door listens.
-    pub(crate) fn new(settings: Arc<Settings>, bound: SocketAddr, tls: Vec<Option<Arc<rustls::ClientConfig>>>) -> Self {
+    pub(crate) fn new(
+        settings: Arc<Settings>,
+        bound: SocketAddr,
+        tls: Vec<Option<Arc<rustls::ClientConfig>>>,
+        filter: Arc<ContentFilter>,
+    ) -> Self {
         let scheme = if settings.tls.server.is_some() || settings.tls.terminated_upstream { "https" } else { "http" };
         let host = settings.doors.allowed_hosts.first().cloned().unwrap_or_else(|| {
             if bound.ip().is_unspecified() { format!("localhost:{}", bound.port()) } else { bound.to_string() }
@@ -160,6 +169,7 @@ impl Snapshot {
             tcp_authenticator: Authenticator::for_tcp(&settings.auth, &settings.policy.agents),
             permissions: Permissions::new(&settings.policy),
             spend: SpendRules::new(&settings),
+            outbound: Outbound::new(filter, &settings.policy),
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
             tls,

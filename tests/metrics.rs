@@ -236,6 +236,11 @@ fn ordinary_calls(stage: &mut Stage) {
         let request = String::from_utf8(a_call("crm__echo")).unwrap().replace(TOKEN, "wrong");
         assert_eq!(stage.gateway.client().ask(request.as_bytes()).status, 401);
     });
+    stage.moves(&["ringwall_content_findings"], |stage| {
+        let tool = "crm__comms_send_message";
+        let params = format!("\"name\":\"{tool}\",\"arguments\":{{\"text\":\"we will kill you\"}}");
+        assert_eq!(stage.gateway.client().ask(&modern(7, "tools/call", Some(tool), &params)).status, 200);
+    });
     stage.moves(&["ringwall_otlp_spans_dropped", "ringwall_otlp_export_failures"], |stage| {
         assert_eq!(stage.call("crm__unwanted"), 200);
     });

@@ -287,3 +287,52 @@ fn a_list_that_comes_on_the_session_s_own_stream_is_cut_as_well() {
     let event = client.event();
     assert!(event.contains("id: 5\n") && event.contains("{\"tools\":[{\"name\":\"echo\"}]}"), "{event}");
 }
+
+/// A text for people, sent with `comms_send_message`.
+fn send(caller: &mut Caller<'_>, body: &str) -> Value {
+    let body = serde_json::to_string(body).unwrap();
+    let params = format!("\"name\":\"comms_send_message\",\"arguments\":{{\"to\":\"+15551234567\",\"body\":{body}}}");
+    serde_json::from_str(&caller.ask("tools/call", &params)).unwrap()
+}
+
+/// Promise: what must not be said to people is refused on every door, told by rule and field, never by its words, and reaches no upstream; what
+/// is only to be recorded goes through and is recorded.
+#[test]
+fn what_must_not_be_said_to_people_is_refused_on_every_door() {
+    let server = server(false);
+    let policy =
+        format!("[upstream.only]\nurl = \"http://{}/mcp\"\n[tool.comms_note]\nkind = \"records\"\n", server.address);
+    let gateway = gateway(&policy, "");
+    for door in DOORS {
+        let mut bot = Caller::new(&gateway, door, AGENT);
+        for (body, text, rule) in [
+            ("We will kill you.", "Message contains threatening content", "content-threat"),
+            ("Immigrants are vermin", "Message contains hateful content", "content-hate"),
+            ("what the f\u{fc}ck", "Message contains prohibited language", "content-profanity"),
+        ] {
+            let answer = send(&mut bot, body);
+            let result = &answer["result"];
+            assert_eq!(result["isError"], true, "{door:?}: {answer}");
+            assert_eq!(result["content"], json!([{"type": "text", "text": text}]), "{door:?}");
+            let told = json!({"error": text, "rule": rule, "field": "/params/arguments/body"});
+            assert_eq!(result["structuredContent"], told, "{door:?}");
+        }
+        for body in ["Please kill the process, we'll wait.", "Pay with 4111 1111 1111 1111"] {
+            let answer = send(&mut bot, body);
+            assert_eq!(answer["result"]["content"][0]["text"], "hello", "{door:?}: {answer}");
+        }
+    }
+    let sent = server.requests().into_iter().filter(|request| request.rpc_method() == "tools/call");
+    let sent: Vec<String> = sent.map(|request| request.text()).collect();
+    assert_eq!(sent.len(), 2 * DOORS.len());
+    assert!(!sent.iter().any(|call| call.contains("vermin") || call.contains("kill you")), "{sent:?}");
+    let refused = gateway.audited("content_blocked", |line| line["rule"] == "content-threat");
+    assert_eq!((&refused["agentId"], &refused["tool"]), (&json!("bot"), &json!("comms_send_message")), "{refused}");
+    let passed = gateway.audited("content_blocked", |line| line["rule"] == "sensitive-card-number");
+    assert_eq!(passed["severity"], "LOW", "{passed}");
+    let details = passed["details"].as_str().unwrap();
+    assert!(details.starts_with("let pass: Message contains a card number") && !details.contains("4111"), "{passed}");
+    assert!(gateway.metric_of("ringwall_content_findings_total", "content-threat") >= 7.0);
+    assert!(gateway.metric_of("ringwall_refusals_total", "content-hate") >= 7.0);
+    gateway.unharmed();
+}

@@ -21,6 +21,7 @@ mod framing;
 mod generate;
 mod hold;
 mod idle;
+mod inspect;
 mod lines;
 mod machine;
 mod peer;
@@ -57,6 +58,8 @@ enum Command {
     Lines(lines::Args),
     /// Memory of idle WebSocket connections, beside HAProxy, and what an active client notices of them
     Idle(idle::Args),
+    /// What the guards find in payloads that others have collected, beside the OWASP core rules; the content filter beside another
+    Inspect(inspect::Args),
     /// Becomes another program that ends with this one
     #[command(hide = true)]
     Hold(hold::Args),
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Command::Cost(args) => cost::run(&args),
         Command::Lines(args) => lines::run(&args),
         Command::Idle(args) => idle::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Hold(args) => hold::run(&args),
         Command::Faults(args) => faults::run(&args),
         Command::Beside(args) => beside::run(&args),

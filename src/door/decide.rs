@@ -3,16 +3,18 @@
 //! One function, without an await and without a word to the client. What it refuses it refuses on all doors, for the same reason and
 //! under the same rule name; each door tells it in its own way.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::door::spread::Spread;
 use crate::guard::identity::{self, AgentArgument};
+use crate::guard::outbound::Found;
 use crate::guard::{Denial, Principal};
 use crate::observe::metrics::Limit;
 use crate::rpc::era::EraFault;
 use crate::rpc::list::ListKind;
 use crate::rpc::{Envelope, Era, Kind, Method, Parser};
-use crate::state::events::Reservation;
+use crate::state::events::{Event, Reservation, Severity};
 use crate::upstream::outgoing::Edits;
 use crate::upstream::route::{Fan, Unroutable};
 use crate::upstream::{Message, Target};
@@ -24,6 +26,8 @@ use super::spend::{self, Held};
 /// What is looked at beside the message itself.
 pub(crate) struct Asking<'a> {
     pub(crate) principal: &'a Principal,
+    /// Where it comes from, as far as that is believed.
+    pub(crate) client: IpAddr,
     /// The name or URI that the message acts on, decoded.
     pub(crate) name: &'a str,
     /// The session that it belongs to.
@@ -159,6 +163,9 @@ pub(crate) fn decide(
     {
         return Err(Refused::Denied(Denial::ToolNotPermitted));
     }
+    if envelope.method == Method::ToolsCall {
+        look_at_texts(worker, parser, message, asking, (&upstream.name, own_name)).map_err(Refused::Denied)?;
+    }
     if let AgentArgument::Insert(own) = agent
         && worker.snapshot().settings.policy.injects_agent_id(&upstream.name, own_name)
     {
@@ -173,6 +180,39 @@ pub(crate) fn decide(
             spend::reserve(worker, asking.principal, message, upstream, own_name, record).map_err(Refused::Denied)?;
     }
     Ok(Decision::Forward(index, edits, held))
+}
+
+/// Looks at what the call sends to people. `callee` is the upstream and its own name of the tool.
+fn look_at_texts(
+    worker: &Worker,
+    parser: &Parser,
+    message: &Message<'_>,
+    asking: &Asking<'_>,
+    callee: (&str, &str),
+) -> Result<(), Denial> {
+    let snapshot = worker.snapshot();
+    let received = (message.envelope, parser, message.raw);
+    let scratch = &mut *worker.content.borrow_mut();
+    let (offending, refused) = match snapshot.outbound.look(scratch, &snapshot.settings.policy, callee, received) {
+        None => return Ok(()),
+        Some(Found::Refuse(offending)) => (offending, true),
+        Some(Found::Record(offending)) => (offending, false),
+    };
+    worker.metrics.content_findings.inc(offending.offence.rule());
+    let denial = Denial::ContentBlocked(Box::new(offending));
+    if refused {
+        return Err(denial);
+    }
+    let event = Event::new(denial.event(), worker.tick_epoch_ms()).with_severity(Severity::Low).with_ip(asking.client);
+    let mut event = event.with_rule(denial.rule()).with_tool(asking.name.as_bytes());
+    if let Some(agent) = asking.principal.agent() {
+        event = event.with_agent(agent);
+    }
+    if let Some(id) = message.envelope.id_bytes(message.raw) {
+        event = event.with_request_id(id);
+    }
+    worker.record(event.with_details(format_args!("let pass: {}", denial.recorded())));
+    Ok(())
 }
 
 /// Room for the audit line of a call that is about to be made; production makes no call that cannot be recorded.

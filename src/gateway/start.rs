@@ -85,6 +85,14 @@ pub enum StartError {
         /// A sentence.
         why: String,
     },
+    /// A list of the content filter cannot be read.
+    #[error("content list {}: {why}", path.display())]
+    ContentList {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong with it, and where.
+        why: String,
+    },
     /// Alerts cannot be sent.
     #[error(transparent)]
     Webhook(#[from] crate::control::alerts::webhook::Unusable),
@@ -194,6 +202,8 @@ impl Gateway {
         )?;
         let vault = open_vault(&settings, &lifecycle, &store, &events)?;
         let tls = upstream_tls(&settings)?;
+        let filter = settings.policy.content.read_filter();
+        let filter = Arc::new(filter.map_err(|(path, why)| StartError::ContentList { path, why })?);
         let children = start_children(&settings, &lifecycle, &tls)?;
         // The WebSocket and the HTTP connections of the bridge port are counted apart, each up to its limit.
         let max_connections = 2 * doors.bridge_max_connections as usize + doors.tcp_max_connections as usize;
@@ -204,7 +214,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             desk,
             sse_inboxes,
-            snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, tls)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, tls, filter)),
             connections: connections.clone(),
             credentials: credentials.clone(),
             blocks: blocks.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::guard::jwt::Refusal;
+use crate::guard::outbound::Offending;
 use crate::rpc::reply::{Amount, ToolRefusal};
 use crate::settings::money::Usd;
 use crate::state::events::EventKind;
@@ -56,6 +57,8 @@ pub enum Denial {
     SpendUnrecorded,
     /// The audit trail cannot be written, and the profile does not allow unrecorded calls.
     AuditUnavailable,
+    /// A text that goes to people says what it must not, or gives away what it must not.
+    ContentBlocked(Box<Offending>),
 }
 
 /// What a call would exceed.
@@ -134,7 +137,7 @@ impl Denial {
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => Tell::Http(401),
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
-            Self::SpendCap(_) | Self::Unpriceable => Tell::Call,
+            Self::SpendCap(_) | Self::Unpriceable | Self::ContentBlocked(_) => Tell::Call,
             Self::ToolNotPermitted => Tell::Unknown,
             Self::AuditUnavailable | Self::SpendUnrecorded => Tell::Rpc { status: 503, code: -32603 },
         }
@@ -170,6 +173,7 @@ impl Denial {
             Self::Unpriceable => "Invalid input: the text that the price depends on must be one string".into(),
             Self::SpendUnrecorded => "Service unavailable - spend cannot be recorded".into(),
             Self::AuditUnavailable => "Service unavailable - calls cannot be recorded".into(),
+            Self::ContentBlocked(offending) => offending.offence.text().into(),
         }
     }
 
@@ -178,6 +182,7 @@ impl Denial {
     pub fn recorded(&self) -> std::borrow::Cow<'static, str> {
         match self {
             Self::ToolNotPermitted => "The policy does not let this caller use this tool".into(),
+            Self::ContentBlocked(offending) => format!("{}: {}", offending.offence.text(), offending.detail).into(),
             _ => self.text(),
         }
     }
@@ -200,6 +205,7 @@ impl Denial {
             Self::Unpriceable => "price",
             Self::SpendUnrecorded => "spend",
             Self::AuditUnavailable => "audit",
+            Self::ContentBlocked(offending) => offending.offence.rule(),
         }
     }
 
@@ -265,9 +271,10 @@ impl Denial {
 
     /// The JSON pointer of the field it is about, from the message's root.
     #[must_use]
-    pub fn field(&self) -> Option<&'static str> {
+    pub fn field(&self) -> Option<&str> {
         match self {
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Some("/params/arguments/agentId"),
+            Self::ContentBlocked(offending) => Some(&offending.field),
             _ => None,
         }
     }
@@ -294,6 +301,7 @@ impl Denial {
             Self::Unpriceable => EventKind::InvalidInput,
             Self::SpendUnrecorded => EventKind::ComplianceBlocked,
             Self::AuditUnavailable => EventKind::Alert,
+            Self::ContentBlocked(_) => EventKind::ContentBlocked,
         }
     }
 }

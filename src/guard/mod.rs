@@ -5,20 +5,25 @@
 //! answer, the audit event and the metric's label ([`denial`]). What cannot be decided is denied.
 //!
 //! Before a request's body is read: [`proxies`] (who the client is), [`blocks`], [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`] and [`jwt`]. On every message:
-//! [`identity`], [`permission`], [`spend`] and [`price`].
+//! [`identity`], [`permission`], [`spend`] and [`price`]. On what agents send to people: [`outbound`], which asks
+//! [`content`] and [`sensitive`].
 
 pub mod authenticate;
 pub mod blocks;
+pub mod content;
 pub mod denial;
 pub mod hosts;
 pub mod identity;
 pub mod jwt;
+pub mod outbound;
 pub mod permission;
 pub mod price;
 pub mod proxies;
+pub mod sensitive;
 pub mod spend;
 
 pub use authenticate::{Authenticator, Issued, Principal, Shown};
 pub use denial::Denial;
+pub use outbound::Outbound;
 pub use permission::{Access, Permissions};
 pub use proxies::TrustedProxies;

@@ -156,6 +156,8 @@ pub struct WorkerMetrics {
     responses: [Counter; 5],
     /// Refusals by rule.
     pub refusals: RuleCounters,
+    /// What was found in texts that go to people, by rule, refused or let pass.
+    pub content_findings: RuleCounters,
     /// Time from a whole message to the decision to forward it: parsing, guards, route. Of one message in 64.
     pub guard_duration: Histogram,
     /// From that decision to the head of the answer of an upstream over HTTP. Of one call in 64.
@@ -187,6 +189,7 @@ impl WorkerMetrics {
             upstream_idle: (0..upstreams).map(|_| AtomicU64::new(0)).collect(),
             responses: Default::default(),
             refusals: RuleCounters::default(),
+            content_findings: RuleCounters::default(),
             guard_duration: Histogram::new(),
             upstream_duration: Histogram::new(),
             upstream_connects: Counter::default(),

@@ -22,7 +22,7 @@ pub(super) fn skip_blanks(raw: &[u8], mut at: usize) -> usize {
 }
 
 /// One past the closing quote of the string whose opening quote stands at `at`.
-pub(super) fn string_end(raw: &[u8], at: usize) -> Option<usize> {
+pub(crate) fn string_end(raw: &[u8], at: usize) -> Option<usize> {
     let mut at = at.checked_add(1)?;
     loop {
         let found = at.checked_add(memchr::memchr2(b'"', b'\\', raw.get(at..)?)?)?;

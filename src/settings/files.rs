@@ -1,12 +1,45 @@
 //! What stops a gateway although each setting is accepted: files that cannot be read, and combinations that this version does
 //! not serve. Apart from loading, which is pure: `ringwall check` asks here, and `serve` before it binds anything.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::guard::content::ContentFilter;
 
 use super::fault::{Fault, Source, clip};
 use super::load::Loaded;
-use super::policy::UpstreamTarget;
+use super::policy::{ContentPolicy, UpstreamTarget};
 use super::tree::{ClientAuth, Profile};
+
+/// The largest list that is read.
+const LIST_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+impl ContentPolicy {
+    /// The content filter with its lists: those that the policy names, else the shipped ones.
+    ///
+    /// # Errors
+    /// The file that cannot be read, or whose entries cannot, and why.
+    pub fn read_filter(&self) -> Result<ContentFilter, (PathBuf, String)> {
+        let mut lists = Vec::new();
+        for path in &self.lists {
+            let metadata =
+                std::fs::metadata(path).map_err(|error| (path.clone(), format!("cannot be read: {}", error.kind())))?;
+            if metadata.len() > LIST_BYTES_MAX {
+                return Err((path.clone(), "is larger than 4 MiB".into()));
+            }
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| (path.clone(), format!("cannot be read: {}", error.kind())))?;
+            lists.push((path.display().to_string(), text));
+        }
+        let filter = match lists.is_empty() {
+            true => ContentFilter::shipped(self.thresholds),
+            false => {
+                let named = lists.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+                ContentFilter::new(named, self.thresholds)
+            }
+        };
+        filter.map_err(|(name, fault)| (PathBuf::from(name), format!("line {}: {}", fault.line, fault.why)))
+    }
+}
 
 impl Loaded {
     /// Why `serve` would not start with these settings, as far as can be told without starting it.
@@ -79,6 +112,9 @@ impl Loaded {
                 Err(error) => format!("cannot be read: {}", error.kind()),
             };
             faults.push(self.file_fault(name, path, why, "a readable file"));
+        }
+        if let Err((path, why)) = self.settings.policy.content.read_filter() {
+            faults.push(self.file_fault("content.lists".into(), &path, why, "a list, see docs/content.md"));
         }
         faults
     }

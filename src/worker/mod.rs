@@ -55,6 +55,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) timers: Timers,
     pub(crate) scratch: RefCell<Scratch>,
+    /// Kept for its memory, like `scratch`.
+    pub(crate) content: RefCell<crate::guard::content::Scratch>,
     pub(crate) upstreams: Upstreams,
     pub(crate) open: OpenConnections,
     /// What the stay of connections hangs on that have shown a token which can end.
@@ -182,6 +184,7 @@ impl Worker {
                 session: crate::door::session::Session::default(),
                 insert: Vec::new(),
             }),
+            content: RefCell::default(),
             open: OpenConnections::default(),
             leases: authentication::Leases::default(),
             verified: authentication::Verified::default(),

@@ -193,9 +193,23 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts a peer and checks it; `None` where it is not installed.
     pub(crate) fn start(kind: Kind, place: &Place) -> io::Result<Option<Self>> {
+        Self::start_changed(kind, place, |_, _| {})
+    }
+
+    /// The same, with `change` made to each of its files, which it gets by name and content.
+    pub(crate) fn start_changed(kind: Kind, place: &Place, change: fn(&str, &mut String)) -> io::Result<Option<Self>> {
         let [port] = free_ports()?;
         let Some(prepared) = prepare(kind, place, port)? else { return Ok(None) };
         let Prepared { program, home, version, mut target } = prepared;
+        for file in std::fs::read_dir(&home)? {
+            let path = file?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            if path.is_file() {
+                let mut text = std::fs::read_to_string(&path)?;
+                change(&name, &mut text);
+                std::fs::write(&path, text)?;
+            }
+        }
         let mut group = Group::start(kind.slug(), &program, &home, Some(place.core))?;
         group.listening(target.address, program.patience)?;
         gateways::set_up(kind, &mut target, place, &home).map_err(|error| group.explain(&error))?;

@@ -211,6 +211,7 @@ impl Connection {
         let mut reservation = None;
         let asking = Asking {
             principal: &request.principal,
+            client: self.client_ip(),
             name: self.name(call),
             session,
             looked_again: received.looked_again,

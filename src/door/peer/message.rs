@@ -148,7 +148,7 @@ impl Peer {
             sender: Sender::Tag(session.tag()),
         };
         let parts = session.parts().filter(|_| era != Era::Modern);
-        let asking = Asking { principal, name, session: parts, looked_again };
+        let asking = Asking { principal, client: self.address.ip(), name, session: parts, looked_again };
         let mut reservation = None;
         let decision = decide::check_shape(envelope, parser)
             .and_then(|()| decide::decide(&self.worker, parser, &message, &asking, &mut reservation));

@@ -3,6 +3,7 @@
 use toml::Value;
 
 use super::access::access;
+use super::content::{MODES, SENSITIVE_MODES};
 use super::fields::{Fields, Report};
 use super::{Agent, Limits, Price, Tier, ToolKind, ToolPolicy, ValueClass};
 use crate::settings::secret::sha256;
@@ -97,6 +98,8 @@ pub(super) fn tool(pattern: &str, value: &Value, report: &mut Report) -> Option<
         record: argument(&mut fields, "record", "record"),
         announcement: argument(&mut fields, "announcement", "announcement"),
         arguments: fields.words("arguments", CLASSES),
+        content: fields.word("content", MODES),
+        sensitive: fields.word("sensitive", SENSITIVE_MODES),
         price: price(&mut fields, report),
         settle: fields.text("settle", "a JSON pointer into the result", "/structuredContent/price", is_pointer),
         limits: limits(&mut fields, report),

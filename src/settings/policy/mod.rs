@@ -4,6 +4,7 @@
 //! and report every fault at once.
 
 mod access;
+mod content;
 mod entries;
 mod fields;
 pub(super) mod load;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
+pub use content::{ContentMode, ContentPolicy, SensitiveMode};
 
 /// Everything the policy file says.
 #[derive(Clone, PartialEq, Default)]
@@ -29,6 +31,8 @@ pub struct Policy {
     pub tiers: BTreeMap<String, Tier>,
     /// What is said of a kind of principal as a whole.
     pub principals: Principals,
+    /// What must not be in texts that go to people.
+    pub content: ContentPolicy,
 }
 
 /// A server behind the gateway: `[upstream.NAME]`.
@@ -300,6 +304,10 @@ pub struct ToolPolicy {
     pub announcement: Option<String>,
     /// What each argument's value is, and so which attacks are looked for in it.
     pub arguments: BTreeMap<String, ValueClass>,
+    /// Overrides the mode of [`Policy::content`].
+    pub content: Option<ContentMode>,
+    /// Likewise, of secrets and personal numbers.
+    pub sensitive: Option<SensitiveMode>,
     /// What a call costs.
     pub price: Option<Price>,
     /// JSON pointer into the result at which the upstream says what the call cost, in USD.

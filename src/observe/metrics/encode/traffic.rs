@@ -96,6 +96,14 @@ impl MetricSources {
         for (rule, count) in by_rule {
             counter(&mut refusals, &[("rule", rule)], count)?;
         }
+        let mut by_rule = std::collections::BTreeMap::<&'static str, u64>::new();
+        for (rule, count) in self.workers.iter().flat_map(|worker| worker.content_findings.iter()) {
+            *by_rule.entry(rule).or_default() += count;
+        }
+        let mut findings = sink.counters("content_findings", "What was found in texts that go to people, by rule")?;
+        for (rule, count) in by_rule {
+            counter(&mut findings, &[("rule", rule)], count)?;
+        }
         let mut limits = sink.counters("limits_hit", "Times that something ran into a bound")?;
         for limit in Limit::ALL {
             counter(&mut limits, &[("limit", limit.name())], self.sum(|worker| worker.limits(*limit)))?;
