@@ -18,6 +18,7 @@ use crate::gateway::desk::Desk;
 use crate::gateway::spending::Spending;
 use crate::guard::content::ContentFilter;
 use crate::guard::hosts::Hosts;
+use crate::guard::inspect::Inspection;
 use crate::guard::jwt::issuer::IssuerRules;
 use crate::guard::jwt::own::{OwnKey, SCOPE};
 use crate::guard::outbound::Outbound;
@@ -118,6 +119,8 @@ pub(crate) struct Snapshot {
     pub(crate) spend: SpendRules,
     /// What must not be in texts that go to people.
     pub(crate) outbound: Outbound,
+    /// What attacks are looked for.
+    pub(crate) inspection: Inspection,
     pub(crate) hosts: Hosts,
     pub(crate) proxies: TrustedProxies,
     /// TLS of each upstream that has it.
@@ -170,6 +173,7 @@ impl Snapshot {
             permissions: Permissions::new(&settings.policy),
             spend: SpendRules::new(&settings),
             outbound: Outbound::new(filter, &settings.policy),
+            inspection: Inspection::new(settings.sanitize, &settings.policy),
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
             tls,

@@ -38,6 +38,8 @@ enum Command {
     Backup(cli::backup::Args),
     /// The credentials that upstreams are shown
     Vault(cli::vault::Args),
+    /// What the guards would find in a message, and why
+    Inspect(cli::inspect::Args),
     /// Ask a running gateway how it is
     Health(cli::health::HealthArgs),
     /// An MCP client for each door: takes the first steps, then commands
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Billing(args) => cli::billing::run(&args),
         Command::Backup(args) => cli::backup::run(&args),
         Command::Vault(args) => cli::vault::run(&args),
+        Command::Inspect(args) => cli::inspect::run(&args),
         Command::Health(args) => cli::health::run(&args, cli::configured_health_port()),
         Command::Client(args) => cli::client::run(&args),
         Command::SampleServer(args) => cli::sample_server::run(&args),

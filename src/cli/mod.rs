@@ -10,6 +10,7 @@ pub mod client;
 pub mod connections;
 pub mod health;
 pub mod init;
+pub mod inspect;
 pub mod sample_server;
 pub mod serve;
 pub mod token;

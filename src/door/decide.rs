@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use crate::door::spread::Spread;
 use crate::guard::identity::{self, AgentArgument};
+use crate::guard::inspect;
 use crate::guard::outbound::Found;
 use crate::guard::{Denial, Principal};
 use crate::observe::metrics::Limit;
@@ -141,8 +142,12 @@ pub(crate) fn decide(
     };
     let index = match target {
         Target::One(index) => index,
-        Target::Here => return Ok(Decision::Empty),
+        Target::Here => {
+            inspect(worker, parser, message, asking, None)?;
+            return Ok(Decision::Empty);
+        }
         Target::Many(fan) => {
+            inspect(worker, parser, message, asking, None)?;
             let mut spread = Spread::new(&worker.upstreams, message, asking.session);
             if fan == Fan::List(ListKind::Tools) {
                 spread.access = worker.access(asking.principal);
@@ -163,6 +168,7 @@ pub(crate) fn decide(
     {
         return Err(Refused::Denied(Denial::ToolNotPermitted));
     }
+    inspect(worker, parser, message, asking, Some((&upstream.name, own_name)))?;
     if envelope.method == Method::ToolsCall {
         look_at_texts(worker, parser, message, asking, (&upstream.name, own_name)).map_err(Refused::Denied)?;
     }
@@ -212,6 +218,45 @@ fn look_at_texts(
         event = event.with_request_id(id);
     }
     worker.record(event.with_details(format_args!("let pass: {}", denial.recorded())));
+    Ok(())
+}
+
+/// Looks for attacks in all that the message carries. `callee` is the upstream and its own name of what the message acts on.
+fn inspect(
+    worker: &Worker,
+    parser: &Parser,
+    message: &Message<'_>,
+    asking: &Asking<'_>,
+    callee: Option<(&str, &str)>,
+) -> Result<(), Refused> {
+    let snapshot = worker.snapshot();
+    let Some(params) = message.envelope.params.filter(|_| snapshot.inspection.is_on()) else { return Ok(()) };
+    let is_call = message.envelope.method == Method::ToolsCall;
+    let tool = || {
+        let (upstream, name) = callee.filter(|_| is_call)?;
+        snapshot.settings.policy.tool_index(upstream, name)
+    };
+    let scratch = &mut *worker.inspection.borrow_mut();
+    let found = match snapshot.inspection.look(parser.decoded(params), message.raw, tool, scratch) {
+        Ok(None) => return Ok(()),
+        Ok(Some(found)) => found,
+        // It was read once: that it cannot be read again is no reason to let it pass.
+        Err(inspect::Unreadable) => return Err(UNCHANGEABLE),
+    };
+    worker.metrics.findings.inc(found.finding.rule.id());
+    let denial = Denial::InvalidInput(Box::new(found));
+    if snapshot.inspection.blocks() {
+        return Err(Refused::Denied(denial));
+    }
+    let mut event = Event::new(denial.event(), worker.tick_epoch_ms()).with_ip(asking.client).with_rule(denial.rule());
+    event = event.with_tool(asking.name.as_bytes());
+    if let Some(agent) = asking.principal.agent() {
+        event = event.with_agent(agent);
+    }
+    if let Some(id) = message.envelope.id_bytes(message.raw) {
+        event = event.with_request_id(id);
+    }
+    worker.record(event.with_details(format_args!("let pass (SANITIZE_MODE=monitor): {}", denial.recorded())));
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::guard::inspect::Found;
 use crate::guard::jwt::Refusal;
 use crate::guard::outbound::Offending;
 use crate::rpc::reply::{Amount, ToolRefusal};
@@ -57,6 +58,8 @@ pub enum Denial {
     SpendUnrecorded,
     /// The audit trail cannot be written, and the profile does not allow unrecorded calls.
     AuditUnavailable,
+    /// What the message carries is an attack on what stands behind, or not what the policy says it is.
+    InvalidInput(Box<Found>),
     /// A text that goes to people says what it must not, or gives away what it must not.
     ContentBlocked(Box<Offending>),
 }
@@ -136,7 +139,7 @@ impl Denial {
             Self::LockedOut { .. } => Tell::Http(429),
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => Tell::Http(401),
-            Self::ForeignAgent { .. } | Self::AmbiguousAgent => Tell::Call,
+            Self::ForeignAgent { .. } | Self::AmbiguousAgent | Self::InvalidInput(_) => Tell::Call,
             Self::SpendCap(_) | Self::Unpriceable | Self::ContentBlocked(_) => Tell::Call,
             Self::ToolNotPermitted => Tell::Unknown,
             Self::AuditUnavailable | Self::SpendUnrecorded => Tell::Rpc { status: 503, code: -32603 },
@@ -174,6 +177,9 @@ impl Denial {
             Self::SpendUnrecorded => "Service unavailable - spend cannot be recorded".into(),
             Self::AuditUnavailable => "Service unavailable - calls cannot be recorded".into(),
             Self::ContentBlocked(offending) => offending.offence.text().into(),
+            Self::InvalidInput(found) => {
+                format!("Invalid input for \"{}\": {}", found.field(), found.finding.rule.label()).into()
+            }
         }
     }
 
@@ -183,6 +189,7 @@ impl Denial {
         match self {
             Self::ToolNotPermitted => "The policy does not let this caller use this tool".into(),
             Self::ContentBlocked(offending) => format!("{}: {}", offending.offence.text(), offending.detail).into(),
+            Self::InvalidInput(found) => format!("{found}").into(),
             _ => self.text(),
         }
     }
@@ -205,6 +212,7 @@ impl Denial {
             Self::Unpriceable => "price",
             Self::SpendUnrecorded => "spend",
             Self::AuditUnavailable => "audit",
+            Self::InvalidInput(found) => found.finding.rule.class().name(),
             Self::ContentBlocked(offending) => offending.offence.rule(),
         }
     }
@@ -227,7 +235,7 @@ impl Denial {
 
     /// What a caller is told beside the sentence, which is `text`.
     #[must_use]
-    pub fn refusal<'a>(&self, text: &'a str) -> ToolRefusal<'a> {
+    pub fn refusal<'a>(&'a self, text: &'a str) -> ToolRefusal<'a> {
         let hit = self.limit();
         ToolRefusal {
             error: text,
@@ -275,6 +283,7 @@ impl Denial {
         match self {
             Self::ForeignAgent { .. } | Self::AmbiguousAgent => Some("/params/arguments/agentId"),
             Self::ContentBlocked(offending) => Some(&offending.field),
+            Self::InvalidInput(found) => Some(&found.pointer),
             _ => None,
         }
     }
@@ -294,7 +303,7 @@ impl Denial {
             | Self::BadToken
             | Self::BadJwt(_)
             | Self::ForeignAgent { .. } => EventKind::InvalidAuth,
-            Self::AmbiguousAgent => EventKind::InvalidInput,
+            Self::AmbiguousAgent | Self::InvalidInput(_) => EventKind::InvalidInput,
             // Not a failed authentication: who calls is known, and guesses of tools must not count towards a lockout.
             Self::ToolNotPermitted => EventKind::ComplianceBlocked,
             Self::SpendCap(_) => EventKind::RateLimitExceeded,

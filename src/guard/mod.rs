@@ -5,7 +5,7 @@
 //! answer, the audit event and the metric's label ([`denial`]). What cannot be decided is denied.
 //!
 //! Before a request's body is read: [`proxies`] (who the client is), [`blocks`], [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`] and [`jwt`]. On every message:
-//! [`identity`], [`permission`], [`spend`] and [`price`]. On what agents send to people: [`outbound`], which asks
+//! [`identity`], [`permission`], [`inspect`], [`spend`] and [`price`]. On what agents send to people: [`outbound`], which asks
 //! [`content`] and [`sensitive`].
 
 pub mod authenticate;
@@ -14,6 +14,7 @@ pub mod content;
 pub mod denial;
 pub mod hosts;
 pub mod identity;
+pub mod inspect;
 pub mod jwt;
 pub mod outbound;
 pub mod permission;

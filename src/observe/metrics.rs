@@ -158,6 +158,8 @@ pub struct WorkerMetrics {
     pub refusals: RuleCounters,
     /// What was found in texts that go to people, by rule, refused or let pass.
     pub content_findings: RuleCounters,
+    /// What inspection has found, by its rule, refused or let pass.
+    pub findings: RuleCounters,
     /// Time from a whole message to the decision to forward it: parsing, guards, route. Of one message in 64.
     pub guard_duration: Histogram,
     /// From that decision to the head of the answer of an upstream over HTTP. Of one call in 64.
@@ -190,6 +192,7 @@ impl WorkerMetrics {
             responses: Default::default(),
             refusals: RuleCounters::default(),
             content_findings: RuleCounters::default(),
+            findings: RuleCounters::default(),
             guard_duration: Histogram::new(),
             upstream_duration: Histogram::new(),
             upstream_connects: Counter::default(),

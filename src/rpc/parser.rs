@@ -102,6 +102,13 @@ impl Parser {
         bytes.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
     }
 
+    /// What stands in a span of the message parsed last, its strings decoded in place: each begins where it began in the message, and what is
+    /// behind a string that had escapes is left from those. For a look at all strings at once.
+    #[must_use]
+    pub fn decoded(&self, span: Span) -> &[u8] {
+        self.scratch.get(span.start as usize..span.end as usize).unwrap_or_default()
+    }
+
     /// Parses `raw` to a tape, shows it to `read`, and takes the tape's memory back.
     fn tape_of<R>(
         &mut self,

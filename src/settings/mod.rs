@@ -33,9 +33,9 @@ pub use fault::{Effective, Fault, Faults, MASK, Source, Warning};
 pub use inputs::{CommandLine, Inputs};
 pub use load::Loaded;
 pub use policy::{
-    Agent, ContentMode, ContentPolicy, CredentialAs, EnvValue, HttpTarget, INHERITED_ENV, Limits, Policy, Price,
-    Principals, SensitiveMode, SocketTarget, SocketTransport, StdioTarget, Tier, ToolAccess, ToolKind, ToolPattern,
-    ToolPolicy, Upstream, UpstreamCredential, UpstreamHeader, UpstreamTarget, UpstreamTls, ValueClass,
+    Agent, ContentMode, ContentPolicy, CredentialAs, EnvValue, HttpTarget, INHERITED_ENV, InspectPolicy, Limits,
+    Policy, Price, Principals, SensitiveMode, SocketTarget, SocketTransport, StdioTarget, Tier, ToolAccess, ToolKind,
+    ToolPattern, ToolPolicy, Upstream, UpstreamCredential, UpstreamHeader, UpstreamTarget, UpstreamTls, ValueClass,
 };
 pub use rules::{PLACEHOLDERS, SECRET_MIN};
 pub use secret::Secret;

@@ -353,6 +353,8 @@ pub enum SanitizeMode {
     Block,
     /// Recorded and let pass.
     Monitor,
+    /// Not looked for.
+    Off,
 }
 
 /// Logging.

@@ -57,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) scratch: RefCell<Scratch>,
     /// Kept for its memory, like `scratch`.
     pub(crate) content: RefCell<crate::guard::content::Scratch>,
+    /// For looking at what messages carry.
+    pub(crate) inspection: RefCell<crate::guard::inspect::Scratch>,
     pub(crate) upstreams: Upstreams,
     pub(crate) open: OpenConnections,
     /// What the stay of connections hangs on that have shown a token which can end.
@@ -185,6 +187,7 @@ impl Worker {
                 insert: Vec::new(),
             }),
             content: RefCell::default(),
+            inspection: RefCell::default(),
             open: OpenConnections::default(),
             leases: authentication::Leases::default(),
             verified: authentication::Verified::default(),

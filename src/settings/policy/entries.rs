@@ -5,6 +5,7 @@ use toml::Value;
 use super::access::access;
 use super::content::{MODES, SENSITIVE_MODES};
 use super::fields::{Fields, Report};
+use super::inspect::names;
 use super::{Agent, Limits, Price, Tier, ToolKind, ToolPolicy, ValueClass};
 use crate::settings::secret::sha256;
 use crate::settings::table::hex32;
@@ -100,6 +101,7 @@ pub(super) fn tool(pattern: &str, value: &Value, report: &mut Report) -> Option<
         arguments: fields.words("arguments", CLASSES),
         content: fields.word("content", MODES),
         sensitive: fields.word("sensitive", SENSITIVE_MODES),
+        exempt: names(&mut fields, "exempt"),
         price: price(&mut fields, report),
         settle: fields.text("settle", "a JSON pointer into the result", "/structuredContent/price", is_pointer),
         limits: limits(&mut fields, report),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::fields::{Fields, Report};
-use super::{Policy, ToolAccess, access, content, entries, upstream};
+use super::{Policy, ToolAccess, access, content, entries, inspect, upstream};
 use crate::settings::fault::{Effective, Source, Warning, clip};
 use crate::settings::inputs::Inputs;
 
@@ -63,6 +63,9 @@ pub(crate) fn load_policy(inputs: &Inputs, lookup: &Lookup<'_>, call_timeout: Du
     }
     if let Some(value) = root.raw("content") {
         policy.content = content::content(value, &mut report);
+    }
+    if let Some(value) = root.raw("inspect") {
+        policy.inspect = inspect::inspect(value, &mut report);
     }
     for (name, value) in agents {
         policy.agents.extend(entries::agent(name, value, &mut report));

@@ -7,6 +7,7 @@ mod access;
 mod content;
 mod entries;
 mod fields;
+mod inspect;
 pub(super) mod load;
 mod pairs;
 mod upstream;
@@ -33,6 +34,8 @@ pub struct Policy {
     pub principals: Principals,
     /// What must not be in texts that go to people.
     pub content: ContentPolicy,
+    /// What attacks are looked for.
+    pub inspect: InspectPolicy,
 }
 
 /// A server behind the gateway: `[upstream.NAME]`.
@@ -308,12 +311,23 @@ pub struct ToolPolicy {
     pub content: Option<ContentMode>,
     /// Likewise, of secrets and personal numbers.
     pub sensitive: Option<SensitiveMode>,
+    /// Classes and rules of inspection that do not apply to it.
+    pub exempt: Vec<String>,
     /// What a call costs.
     pub price: Option<Price>,
     /// JSON pointer into the result at which the upstream says what the call cost, in USD.
     pub settle: Option<String>,
     /// Limits of this tool.
     pub limits: Limits,
+}
+
+/// What attacks are looked for: `[inspect]`.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct InspectPolicy {
+    /// Classes and rules that are switched off everywhere.
+    pub off: Vec<String>,
+    /// Texts that are refused wherever they stand, in either case.
+    pub patterns: Vec<String>,
 }
 
 /// What a tool does.
@@ -388,7 +402,13 @@ impl Policy {
     /// What is known of `tool` of `upstream`: the first of [`Policy::tools`] that matches.
     #[must_use]
     pub fn tool(&self, upstream: &str, tool: &str) -> Option<&ToolPolicy> {
-        self.tools.iter().find(|policy| {
+        self.tools.get(self.tool_index(upstream, tool)?)
+    }
+
+    /// Where [`Policy::tool`] stands in [`Policy::tools`].
+    #[must_use]
+    pub fn tool_index(&self, upstream: &str, tool: &str) -> Option<usize> {
+        self.tools.iter().position(|policy| {
             policy.upstream.as_deref().is_none_or(|only| only == upstream) && glob_matches(&policy.pattern, tool)
         })
     }

@@ -109,7 +109,7 @@ pub(super) fn denial_style(_: &Kind, text: &str) -> Result<DenialStyle, String> 
 }
 
 pub(super) fn sanitize_mode(_: &Kind, text: &str) -> Result<SanitizeMode, String> {
-    word(text, &[("block", SanitizeMode::Block), ("monitor", SanitizeMode::Monitor)])
+    word(text, &[("block", SanitizeMode::Block), ("monitor", SanitizeMode::Monitor), ("off", SanitizeMode::Off)])
 }
 
 pub(super) fn tls_version(_: &Kind, text: &str) -> Result<TlsVersion, String> {

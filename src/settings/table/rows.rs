@@ -213,8 +213,8 @@ settings! {
             "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "Key that signs those alerts (Standard Webhooks).";
     }
     "Guards" {
-        SANITIZE_MODE: SanitizeMode = parse::sanitize_mode, Kind::Word(&["block", "monitor"]), ["block", "block"],
-            "block", "Input that looks like an attack: block refuses it, monitor records it and lets it pass.";
+        SANITIZE_MODE: SanitizeMode = parse::sanitize_mode, Kind::Word(&["block", "monitor", "off"]), ["block", "block"],
+            "block", "Input that looks like an attack: block refuses it, monitor records it and lets it pass, off does not look.";
         CIRCUITBREAKER_ENABLED: bool = parse::flag, Kind::Flag, ["true", "true"],
             "true", "Whether an upstream that keeps failing is cut off.";
         CIRCUITBREAKER_FAILURE_THRESHOLD: u32 = parse::whole, COUNT, ["5", "5"],

@@ -1,0 +1,155 @@
+//! SQL injection: whether a value, put into a query, would stop being a value.
+//!
+//! A value stands in a query bare (`id = …`), between apostrophes, or between double quotes. Each of these is read on its own: in the last two the value
+//! begins as a string, and if its first quote is followed by what could continue a query, it has *broken out*. Tokens then go through a window of
+//! the last six, in which signs and parentheses that change nothing are left out, and the window is compared with the shapes that an injection
+//! takes: a condition that is always true, a second `select`, a second statement, a comment that cuts off the rest. Words alone make
+//! no shape: *select the union and order by phone* is a string of names.
+//!
+//! Linear: each text is read at most three times, and the quoted readings end where they show that nothing was broken out of.
+
+mod shapes;
+mod tokens;
+mod words;
+
+use super::rules::{Finding, Looker};
+use shapes::Reading;
+use tokens::{Token, Tokens, first_quote};
+
+/// Most tokens that are read behind a quote: an injection is at its point much sooner.
+const MOST_TOKENS: usize = 512;
+
+/// Looks for SQL injection in a value in lower case.
+pub(super) fn look(look: &Looker<'_>) -> Option<Finding> {
+    bare(look, 0)
+        .or_else(|| parameter(look.text).and_then(|from| bare(look, from)))
+        .or_else(|| quoted(look, b'\''))
+        .or_else(|| quoted(look, b'"'))
+        .or_else(|| quoted_backtick(look))
+}
+
+fn bare(look: &Looker<'_>, from: usize) -> Option<Finding> {
+    let mut tokens = Tokens::new(look.text, from);
+    let mut reading = Reading::new(look, Token::Start, 0);
+    loop {
+        let (token, at) = tokens.next();
+        if let Some(finding) = reading.push(token, at, tokens.at) {
+            return Some(finding);
+        }
+        if token == Token::Stop {
+            return None;
+        }
+    }
+}
+
+fn quoted(look: &Looker<'_>, quote: u8) -> Option<Finding> {
+    let quote_at = first_quote(look.text, quote)?;
+    behind(look, quote_at)
+}
+
+/// Identifiers in backticks are quoted too, but only a value that holds another quote's signs would say so: read when it ends a word.
+fn quoted_backtick(look: &Looker<'_>) -> Option<Finding> {
+    let quote_at = first_quote(look.text, b'`')?;
+    behind(look, quote_at)
+}
+
+fn behind(look: &Looker<'_>, quote_at: usize) -> Option<Finding> {
+    let mut tokens = Tokens::new(look.text, quote_at.saturating_add(1));
+    let mut reading = Reading::new(look, Token::Broken, quote_at);
+    for count in 0..MOST_TOKENS {
+        let (token, at) = tokens.next();
+        // A name, a number or a string right behind the string's end is text, not SQL.
+        if count == 0
+            && matches!(
+                token,
+                Token::Name
+                    | Token::Text
+                    | Token::Open
+                    | Token::Number
+                    | Token::Variable
+                    | Token::Call
+                    | Token::Filler
+                    | Token::Stop
+                    | Token::Catalogue
+            )
+        {
+            return None;
+        }
+        if let Some(finding) = reading.push(token, at, tokens.at) {
+            return Some(finding);
+        }
+        if token == Token::Stop {
+            return None;
+        }
+    }
+    None
+}
+
+/// Where the value of a query's first parameter begins, in a value that is a query or a URL with one (`id=…`, `/get?id=…`): what stands in front of it
+/// is not put into a database.
+fn parameter(text: &[u8]) -> Option<usize> {
+    let head = super::text::part(text, 0, 96);
+    let equals = memchr::memchr(b'=', head)?;
+    let name = super::text::part(head, 0, equals);
+    let is_name = !name.is_empty()
+        && name
+            .iter()
+            .all(|&next| super::text::is_word(next) || matches!(next, b'/' | b'?' | b'.' | b'-' | b'[' | b']' | b':'));
+    is_name.then_some(equals.saturating_add(1))
+}
+
+/// Is the word, in lower case, one that goes on with a query behind the end of a string?
+pub(super) fn is_operator(word: &[u8]) -> bool {
+    use Token::{As, Collate, From, Having, Like, Limit, Logic, Not, Procedure, Select, Sort, Union, Where};
+    matches!(
+        words::classify(word),
+        As | Collate | From | Having | Like | Limit | Logic | Not | Procedure | Select | Sort | Union | Where
+    )
+}
+
+/// Does the parenthesis at `at` call a function that an injection calls, or one that a value begins with?
+pub(super) fn is_call(text: &[u8], at: usize) -> bool {
+    let spaces = text
+        .get(..at)
+        .unwrap_or_default()
+        .iter()
+        .rev()
+        .take(4)
+        .take_while(|&&next| super::text::is_space(next))
+        .count();
+    let end = at.saturating_sub(spaces);
+    let name = super::text::word_before(text, end);
+    let start = end.saturating_sub(name.len());
+    match words::function(name) {
+        Token::Grave => true,
+        Token::Function => {
+            name == b"sleep"
+                || !super::text::is_word(super::text::byte(text, start.wrapping_sub(1)))
+                    && super::text::byte(text, start.wrapping_sub(1)) != b' '
+        }
+        _ => false,
+    }
+}
+
+/// Is it a name of a database's own catalogue?
+pub(super) fn is_catalogue(name: &[u8]) -> bool {
+    words::is_catalogue(name)
+}
+
+/// Does a value that begins at `at` begin in the middle of a query: with `or 1`, `having max(…)`, `order by`?
+pub(super) fn begins(text: &[u8], at: usize) -> bool {
+    use super::text::{byte, part, run, skip_space};
+    let end = run(text, at, super::text::is_word);
+    if !is_operator(part(text, at, end)) {
+        return false;
+    }
+    let next_at = skip_space(text, end);
+    let next_end = run(text, next_at, super::text::is_word);
+    let behind = byte(text, skip_space(text, next_end));
+    let next = byte(text, next_at);
+    next_end == next_at && next != b'"'
+        || next.is_ascii_digit()
+        || matches!(behind, b'(' | b'!')
+        || is_operator(part(text, next_at, next_end))
+        || part(text, next_at, next_end) == b"by"
+}
