@@ -1,5 +1,5 @@
 //! Which arguments are looked at, and what becomes of what is found in them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use super::*;
 use crate::settings::policy::ContentMode::{Block, Monitor, Off};
