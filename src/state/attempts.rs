@@ -40,6 +40,15 @@ pub enum Deed {
 impl Deed {
     /// Every one there is.
     pub const ALL: &'static [Deed] = &[Deed::Failure, Deed::FailureAtControl, Deed::Violation];
+
+    /// So many count of those within a 64th of the span, however many there are. A burst that runs into a limit is one mistake, of
+    /// whatever size; to go on is another matter.
+    const fn most_at_once(self) -> u32 {
+        match self {
+            Self::Failure | Self::FailureAtControl => u32::MAX,
+            Self::Violation => 20,
+        }
+    }
 }
 
 /// So many deeds, the last of them then (milliseconds since the Unix epoch).
@@ -95,7 +104,7 @@ impl Attempts {
             let mut next = Vec::clone(list);
             let at = next.iter().position(|counted| counted.who == who);
             let before: &[Times] = at.and_then(|at| next.get(at)).map_or(&[], |counted| &counted.times);
-            let counted = Counted { who, times: with_one_more(before, span_ms, now_ms), span_ms };
+            let counted = Counted { who, times: with_one_more(before, deed, span_ms, now_ms), span_ms };
             reached = counted.count() >= u64::from(limit);
             match (at, reached) {
                 (Some(at), true) => drop(next.swap_remove(at)),
@@ -139,13 +148,13 @@ impl Attempts {
 }
 
 /// What still counts of these deeds, and another one now.
-fn with_one_more(before: &[Times], span_ms: u64, now_ms: u64) -> Arc<[Times]> {
+fn with_one_more(before: &[Times], deed: Deed, span_ms: u64, now_ms: u64) -> Arc<[Times]> {
     let mut times: Vec<Times> = before.iter().copied().filter(|(at_ms, _)| counts(*at_ms, span_ms, now_ms)).collect();
     let grain_of = |at_ms: u64| at_ms / (span_ms / GRAIN).max(1);
     // To a count, a clock that goes back stands still.
     let now_ms = times.last().map_or(now_ms, |(last_ms, _)| now_ms.max(*last_ms));
     match times.last_mut().filter(|(last_ms, _)| grain_of(*last_ms) == grain_of(now_ms)) {
-        Some(last) => *last = (now_ms, last.1.saturating_add(1)),
+        Some(last) => *last = (now_ms, last.1.saturating_add(1).min(deed.most_at_once())),
         None => times.push((now_ms, 1)),
     }
     times.into()

@@ -8,8 +8,8 @@
 //! - [`Blocks::failed`] counts a failed authentication. `MAX_FAILED_ATTEMPTS` of them within [`FAILURE_WINDOW_MS`], without a success between
 //!   them, lock the address out for `BLOCK_DURATION`.
 //! - [`Blocks::violation`] counts a request or message that a rate limit has refused. [`VIOLATIONS`] within [`VIOLATION_WINDOW_MS`] block the
-//!   address for `ABUSE_BLOCK_DURATION`. A client that runs into a limit and waits as it is told does not come near; one that goes on
-//!   without a pause is there within seconds.
+//!   address for `ABUSE_BLOCK_DURATION`; of those of about a second 20 count. So a burst that runs into a limit blocks nobody, of whatever
+//!   size, and who waits as it is told does not come near; who goes on without a pause is there after four or five seconds.
 //!
 //! An address is itself for IPv4, its /64 for IPv6, of which one client has as many addresses as it likes. A block holds from the moment
 //! that the call returns; what else there is to do (writing it down, telling people, closing connections) the control thread does, which

@@ -109,7 +109,7 @@ impl Failure {
             Self::Status { status: 404, .. } => "check the path: MCP is served at /mcp, WebSocket at /ws".to_owned(),
             Self::Status { status: 502..=504, .. } => UPSTREAM.to_owned(),
             Self::Status { .. } => "the gateway's audit log names the rule".to_owned(),
-            Self::Refused(_) => "wait a little; limits (connections, rates) and IP_DENYLIST are the gateway's, its audit log names the rule".to_owned(),
+            Self::Refused(_) => "wait a little; limits (connections, rates), blocks and IP_DENYLIST are the gateway's, its audit log names the rule".to_owned(),
             Self::Rpc { message, .. } if message.starts_with("Upstream error") => UPSTREAM.to_owned(),
             Self::Rpc { code: -32022, .. } => "try the other era: with --modern, or without it".to_owned(),
             Self::Rpc { code: -32601, .. } => {

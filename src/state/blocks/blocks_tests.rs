@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, clippy::cast_possible_truncation)]
 
 use std::sync::atomic::AtomicUsize;
 
@@ -130,10 +130,17 @@ fn a_proxy_is_never_blocked_for_its_clients() {
 fn who_keeps_breaking_rate_limits_is_blocked() {
     let blocks = blocks();
     let client = ip("203.0.113.7");
-    let broken: Vec<_> = (0..VIOLATIONS).map(|n| blocks.violation(client, NOW + u64::from(n))).collect();
-    assert_eq!(broken.iter().position(|blocked| *blocked), Some(VIOLATIONS as usize - 1));
-    let found = blocks.find(client, CONTROL, NOW + 100).unwrap();
-    assert_eq!((found.kind, found.until_ms), (BlockKind::Abuse, NOW + 99 + 300_000));
+    // One burst, of whatever size.
+    assert!((0..10_000).all(|n| !blocks.violation(client, NOW + n / 20)));
+    // To go on is another matter: a thousand a second.
+    let start = NOW + 600_000;
+    let blocked_ms = (0..10_000).find(|n| blocks.violation(client, start + n)).unwrap();
+    assert!((3_000..5_000).contains(&blocked_ms), "{blocked_ms}");
+    let found = blocks.find(client, CONTROL, start + blocked_ms).unwrap();
+    assert_eq!((found.kind, found.until_ms), (BlockKind::Abuse, start + blocked_ms + 300_000));
+    // Three a second, for half a minute.
+    let slow = ip("203.0.113.9");
+    assert_eq!((0..1000).find(|n| blocks.violation(slow, start + n * 333)), Some(u64::from(VIOLATIONS) - 1));
     // One a second is borne for ever.
     let patient = ip("203.0.113.8");
     assert!((0..1000).all(|n| !blocks.violation(patient, NOW + n * 1000)));
@@ -201,19 +208,21 @@ fn a_lift_ends_it_and_what_was_counted() {
 
 #[test]
 fn a_full_view_lets_the_automatic_one_go_that_ends_first() {
-    let blocks = blocks();
     let address = |n: u32| IpAddr::from((0x0b00_0000 + n).to_be_bytes());
-    for n in 0..1000 {
-        let block = Block::new(address(n).into(), BlockKind::Operator, "".into(), NOW, NOW + 1_000_000);
-        assert!(blocks.block(block, NOW));
-    }
-    let others = MAX_HOSTS as u32 + 20_000;
-    for n in 1000..others {
+    let operators =
+        (0..1000).map(|n| Block::new(address(n).into(), BlockKind::Operator, "".into(), NOW, NOW + 1_000_000));
+    let most = MAX_HOSTS as u32 + 20_000;
+    let before = operators.chain((1000..most).map(|n| automatic(address(n), NOW + u64::from(n))));
+    let blocks = Blocks::new(rules(), before, Box::new(|| {}));
+    let full = blocks.view().len();
+    assert!((MAX_HOSTS * 9 / 10..=MAX_HOSTS).contains(&full), "{full}");
+    let others = most + 2_000;
+    for n in most..others {
         assert!(blocks.block(automatic(address(n), NOW + u64::from(n)), NOW), "{n}");
     }
     let view = blocks.view();
     assert!(view.len() <= MAX_HOSTS);
-    assert_eq!(view.len() as u64 + view.displaced(), u64::from(others));
+    assert_eq!(view.len() as u64 + view.displaced(), full as u64 + 2_000);
     assert_eq!(view.count(BlockKind::Operator), 1000, "an operator's never goes");
     assert!(blocks.find(address(others - 1), DOORS, NOW).is_some());
     // Ended ones go before any that has not.
