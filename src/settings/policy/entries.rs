@@ -164,7 +164,8 @@ fn limit_keys(fields: &mut Fields<'_>) -> Limits {
 /// `price = { fixed_usd = "0.01" }`, `{ per_segment_usd = … }` or `{ per_minute_usd = …, max_minutes = … }`.
 fn price(fields: &mut Fields<'_>, report: &mut Report) -> Option<Price> {
     let path = fields.path_of("price");
-    let mut inner = Fields::new(path, fields.raw("price")?, report)?;
+    let value = fields.raw("price")?;
+    let mut inner = Fields::new(path, value, report)?;
     let (fixed, segment, minute) = (inner.usd("fixed_usd"), inner.usd("per_segment_usd"), inner.usd("per_minute_usd"));
     let max_minutes = inner.whole("max_minutes", 1, 1440);
     inner.finish(report);
@@ -174,7 +175,10 @@ fn price(fields: &mut Fields<'_>, report: &mut Report) -> Option<Price> {
         (None, None, Some(microusd), Some(max_minutes)) => Some(Price::PerMinute { microusd, max_minutes }),
         _ => None,
     };
-    if price.is_none() {
+    let read = [fixed, segment, minute, max_minutes.map(u64::from)].iter().flatten().count();
+    // What cannot be read has a fault of its own.
+    let is_read = value.as_table().is_some_and(|table| table.len() == read);
+    if price.is_none() && is_read {
         let allowed = "exactly one of fixed_usd, per_segment_usd, and per_minute_usd with max_minutes";
         fields.fault(
             "price",
