@@ -10,7 +10,7 @@
 //!
 //! The token itself exists in one answer and nowhere else; what is kept is its SHA-256.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,14 +93,18 @@ pub struct Tokens {
 /// # Errors
 /// The store's.
 pub fn load(store: &Store, now_ms: u64) -> Result<Credentials, StoreError> {
-    let mut agents: HashMap<String, Arc<str>> = HashMap::new();
-    let tokens = store.valid_tokens(now_ms)?;
-    let entries = tokens.into_iter().map(|token| {
-        let shared = agents.entry(token.agent).or_insert_with_key(|agent| agent.as_str().into());
+    // Tokens of one agent share its name.
+    let mut agents: HashSet<Arc<str>> = HashSet::new();
+    store.fold_valid_tokens(now_ms, Credentials::default(), move |all, token| {
+        let agent = agents.get(token.agent).cloned().unwrap_or_else(|| {
+            let agent: Arc<str> = token.agent.into();
+            agents.insert(Arc::clone(&agent));
+            agent
+        });
         let end_ms = token.expires_ms.unwrap_or(u64::MAX);
-        (token.sha256, TokenEntry::new(token.id, Arc::clone(shared), end_ms, token.last_used_ms.unwrap_or(0)))
-    });
-    Ok(entries.collect())
+        let entry = TokenEntry::new(token.id, agent, end_ms, token.last_used_ms.unwrap_or(0));
+        all.insert(token.sha256, Arc::new(entry));
+    })
 }
 
 impl Tokens {

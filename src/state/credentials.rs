@@ -151,8 +151,13 @@ impl Credentials {
     #[must_use]
     pub fn with(&self, sha256: [u8; 32], entry: Arc<TokenEntry>) -> Self {
         let mut next = self.clone();
-        next.0.insert(sha256, entry);
+        next.insert(sha256, entry);
         next
+    }
+
+    /// Puts a token in, or in place of the one with its hash: into this view alone. A shard that others share is copied first.
+    pub fn insert(&mut self, sha256: [u8; 32], entry: Arc<TokenEntry>) {
+        self.0.insert(sha256, entry);
     }
 
     /// A view without those that have ended.

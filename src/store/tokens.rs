@@ -107,6 +107,21 @@ pub struct Revoked {
     pub first: bool,
 }
 
+/// What workers are to know of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValidToken<'a> {
+    /// Its name.
+    pub id: TokenId,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+    /// Whose it is.
+    pub agent: &'a str,
+    /// From then on it is not valid, milliseconds since the Unix epoch; `None`: until it is revoked.
+    pub expires_ms: Option<u64>,
+    /// When it was last used, as far as it was written down.
+    pub last_used_ms: Option<u64>,
+}
+
 /// Which tokens are wanted; nothing: all.
 #[derive(Clone, Debug, Default)]
 pub struct TokenFilter {
@@ -293,15 +308,30 @@ impl Store {
         .await
     }
 
-    /// All tokens that are valid at `now_ms`, for the start; blocks the thread.
+    /// Puts all tokens that are valid at `now_ms` into `all`, one after the other as they are read, for the start; blocks the thread.
     ///
     /// # Errors
     /// The store's.
-    pub fn valid_tokens(&self, now_ms: u64) -> Result<Vec<Token>, StoreError> {
+    pub fn fold_valid_tokens<T, F>(&self, now_ms: u64, mut all: T, mut put: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnMut(&mut T, ValidToken<'_>) + Send + 'static,
+    {
         self.read_now(move |conn| {
-            let mut statement = conn.prepare(&format!("SELECT {COLUMNS} FROM tokens WHERE {VALID}"))?;
-            let rows = statement.query_map([signed(now_ms)], read)?;
-            Ok(rows.collect::<Result<_, _>>()?)
+            let sql = format!("SELECT id, sha256, agent, expires_ms, last_used_ms FROM tokens WHERE {VALID}");
+            let mut statement = conn.prepare(&sql)?;
+            let mut rows = statement.query([signed(now_ms)])?;
+            while let Some(row) = rows.next()? {
+                let token = ValidToken {
+                    id: id(row, 0)?,
+                    sha256: row.get(1)?,
+                    agent: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
+                    expires_ms: row.get::<_, Option<i64>>(3)?.map(unsigned),
+                    last_used_ms: row.get::<_, Option<i64>>(4)?.map(unsigned),
+                };
+                put(&mut all, token);
+            }
+            Ok(all)
         })
     }
 }
