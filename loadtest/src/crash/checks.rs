@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::faults::checks::Check;
 use super::super::faults::ledger::Violation;
+use super::money::{self, Bill, Known};
 use super::{book, operator};
 
 /// Everything that the checks look at.
@@ -32,6 +33,11 @@ pub(super) struct Seen {
     pub(super) unrecorded_changes: Vec<String>,
     /// Tokens that were shown to the gateway: ended ones, and valid ones.
     pub(super) shown: [u64; 2],
+    /// The last bill, and what was known of calls with a price then; the cap, and how many were refused for it.
+    pub(super) bill: Bill,
+    pub(super) known: Known,
+    pub(super) cap: u64,
+    pub(super) capped: u64,
     /// The trail, read without the gateway's code.
     pub(super) lines: u64,
     pub(super) records: u64,
@@ -59,6 +65,13 @@ pub(super) fn all(seen: &Seen) -> Vec<Check> {
     checks.push(noticed(seen, book::KEPT, &format!("shown to the gateway: {valid}"), valid > 0));
     checks.push(noticed(seen, book::ENDED, &format!("shown to the gateway: {ended}"), ended > 0));
     checks.push(noticed(seen, book::NOWHERE, "", true));
+    let Bill { charged, unsettled, .. } = seen.bill;
+    let charged = format!("{charged} calls charged, {unsettled} of them unsettled");
+    let known = format!("{} seen by upstreams, {} more cut off", seen.known.seen, seen.known.cut);
+    checks.push(noticed(seen, money::LOST, &charged, seen.known.seen > 0));
+    checks.push(noticed(seen, money::EXTRA, &known, true));
+    let capped = format!("{} calls, {} refused for it", seen.cap, seen.capped);
+    checks.push(noticed(seen, money::CAP, &capped, true));
     checks.extend([changes(seen), calls(seen), trail(seen), verified(seen), starts(seen)]);
     checks.push(Check {
         name: "no error in its log",
@@ -155,6 +168,7 @@ mod tests {
             tokens: 5,
             changes: 7,
             shown: [2, 3],
+            known: Known { seen: 9, cut: 1 },
             lines: 120,
             records: 95,
             verified: 4,
@@ -171,7 +185,8 @@ mod tests {
     fn a_clean_run_passes_and_each_violation_fails_its_check_and_no_other() {
         assert_eq!(failed(&clean()), Vec::<&str>::new());
         type Harm = fn(&mut Seen);
-        let harms: [(&str, Harm); 16] = [
+        let harms: [(&str, Harm); 17] = [
+            (money::LOST, |seen| seen.known.seen = 0),
             ("it was killed as often as wanted", |seen| seen.kills[0] = 0),
             ("no wrong answer", |seen| seen.calls = 0),
             ("every call has ended", |seen| seen.open_calls = 1),
@@ -194,9 +209,17 @@ mod tests {
             harm(&mut seen);
             assert_eq!(failed(&seen), [name]);
         }
-        for check in
-            ["no wrong answer", "no call is made twice", book::KEPT, book::ENDED, book::NOWHERE, operator::SERVED]
-        {
+        for check in [
+            money::LOST,
+            money::EXTRA,
+            money::CAP,
+            "no wrong answer",
+            "no call is made twice",
+            book::KEPT,
+            book::ENDED,
+            book::NOWHERE,
+            operator::SERVED,
+        ] {
             let violations = vec![Violation { check, what: "x".to_owned() }];
             assert_eq!(failed(&Seen { violations, ..clean() }), [check]);
         }

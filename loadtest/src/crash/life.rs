@@ -19,10 +19,11 @@ use super::super::faults::run::{Crowd, Verdicts};
 use super::super::faults::stage::{self, Layout, PATIENCE, Stage};
 use super::super::faults::trail::{Change, Growing, Trail};
 use super::super::faults::upstream::Upstream;
+use super::super::faults::verdict::Verdict;
 use super::Moment;
 use super::book::{self, Book};
 use super::checks::{self, Seen};
-use super::operator;
+use super::{money, operator};
 
 /// Mean milliseconds between two calls of a client, and at most for an answer of an upstream.
 const PACE_MS: u64 = 4;
@@ -45,17 +46,20 @@ pub(super) struct Lives<'a> {
     /// How late the line of an answered call may be.
     lag: Duration,
     verify_every: u64,
+    /// Calls with a price that there may be.
+    cap: u64,
     seen: Seen,
     /// Addresses that have shown a token: each shows few, so that none is locked out.
     shown: Cell<u32>,
 }
 
 impl<'a> Lives<'a> {
-    pub(super) async fn new(setup: &'a Setup<'a>, lag: Duration, verify_every: u64) -> io::Result<Self> {
+    pub(super) async fn new(setup: &'a Setup<'a>, lag: Duration, verify_every: u64, cap: u64) -> io::Result<Self> {
         let ledger = Rc::new(Ledger::default());
         *ledger.answers.borrow_mut() = Some(Vec::new());
         let upstreams = stage::upstreams(Layout::Several, &ledger).await?;
-        let policy = stage::policy(&upstreams);
+        let policy = stage::policy(&upstreams) + &money::policy();
+        ledger.price(money::priced_upstreams(&upstreams), cap);
         Ok(Self {
             setup,
             ledger,
@@ -66,7 +70,8 @@ impl<'a> Lives<'a> {
             changes: HashSet::new(),
             lag,
             verify_every,
-            seen: Seen { lag_ms: lag.as_millis(), ..Seen::default() },
+            cap,
+            seen: Seen { lag_ms: lag.as_millis(), cap, ..Seen::default() },
             shown: Cell::new(0),
         })
     }
@@ -129,6 +134,7 @@ impl<'a> Lives<'a> {
             let Trail { lines, calls, faults, .. } = trail.read_on(&self.ledger)?;
             (self.seen.lines, self.seen.records, self.seen.trail_faults) = (*lines, *calls, faults.clone());
         }
+        self.seen.capped = self.ledger.count_of(Verdict::Capped);
         self.seen.kills_wanted = kills;
         self.seen.calls = self.ledger.last();
         self.seen.open_calls = self.ledger.open_calls();
@@ -148,6 +154,10 @@ impl<'a> Lives<'a> {
         if all || (self.seen.starts.len() as u64).is_multiple_of(self.verify_every) {
             self.verify();
         }
+        let (bill, known) = (money::bill(&stage).await?, money::known(&self.ledger));
+        let wrong = money::compare(bill, known, self.cap);
+        wrong.into_iter().for_each(|(check, what)| self.ledger.violated(check, what));
+        (self.seen.bill, self.seen.known) = (bill, known);
         let listed = operator::list(&stage).await?;
         let wrong = self.book.borrow_mut().compare(listed);
         wrong.into_iter().for_each(|(check, what)| self.ledger.violated(check, what));

@@ -2,7 +2,7 @@
 //! that anybody was told.
 //!
 //! Upstreams and clients are those of [`super::faults`], with nothing broken but the gateway itself. Operators issue, rotate and revoke tokens meanwhile
-//! ([`operator`]), and a book is kept of what they were answered ([`book`]). A life of the gateway ([`life`]) begins with a look at what it remembers of the
+//! ([`operator`]), and a book is kept of what they were answered ([`book`]). Half of the calls have a price, up to a cap ([`money`]). A life of the gateway ([`life`]) begins with a look at what it remembers of the
 //! lives before, goes on under load, and ends with a kill; what was on disk then is read without the gateway's code. [`checks`] says what held.
 //!
 //! What chance decides follows from the seed that is printed: how long each life is, and what clients and operators do. What exactly a kill interrupts,
@@ -11,6 +11,7 @@
 mod book;
 mod checks;
 mod life;
+mod money;
 mod operator;
 
 use std::io;
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// How often it is killed
     #[arg(long, default_value_t = 200)]
     kills: u64,
+    /// Calls with a price that the cap has room for, for each kill
+    #[arg(long, default_value_t = 120)]
+    cap: u64,
     /// The whole trail is verified by `ringwall audit verify` behind each so many kills, and at the end; what is new of it is always read
     #[arg(long, default_value_t = 1)]
     verify_every: u64,
@@ -79,16 +83,18 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     let dir = fresh_dir(&args.common.home(&scratch), "crash")?;
     let audit = dir.join("audit");
     let program = &args.common.ringwall;
-    let setup = Setup { program, dir: &dir, audit: &audit, wrapper: Vec::new(), is_production: false };
-    let verdicts = in_runtime(live(args, &setup, seed))?;
+    let cap = args.kills.saturating_mul(args.cap).min(1_000_000);
+    let settings = money::settings(cap);
+    let setup = Setup { program, dir: &dir, audit: &audit, wrapper: Vec::new(), is_production: false, settings };
+    let verdicts = in_runtime(live(args, &setup, cap, seed))?;
     let mut record = Record::new("crash", seed);
     record.add("crash", verdicts);
     record.end(args.common.json.as_deref())
 }
 
-async fn live(args: &Args, setup: &Setup<'_>, seed: u64) -> io::Result<Verdicts> {
+async fn live(args: &Args, setup: &Setup<'_>, cap: u64, seed: u64) -> io::Result<Verdicts> {
     let mut rng = Rng::new(seed);
-    let mut lives = Lives::new(setup, args.common.lag(), args.verify_every.max(1)).await?;
+    let mut lives = Lives::new(setup, args.common.lag(), args.verify_every.max(1), cap).await?;
     let mut told = Instant::now();
     for kill in 1..=args.kills {
         lives.live(Moment::choose(&mut rng), &mut rng).await?;

@@ -40,6 +40,8 @@ pub(crate) struct Setup<'a> {
     /// What stands in front of the program: for the disk that can be full.
     pub(crate) wrapper: Vec<String>,
     pub(crate) is_production: bool,
+    /// More settings.
+    pub(crate) settings: Vec<(&'static str, String)>,
 }
 
 /// A running gateway; killed with its owner.
@@ -231,6 +233,7 @@ fn spawn(setup: &Setup<'_>, policy: &str) -> io::Result<(Child, PathBuf)> {
         .env("WS_MAX_CONNECTIONS", MAX_HTTP_CONNECTIONS.to_string())
         .env("TCP_MAX_CONNECTIONS", MAX_TCP_CONNECTIONS.to_string())
         .env("MAX_CONNECTIONS_PER_IP", MAX_ADDRESS_CONNECTIONS.to_string());
+    command.envs(setup.settings.iter().map(|(name, value)| (name, value)));
     if setup.is_production {
         command.envs([("RINGWALL_ENV", "production"), ("TLS_TERMINATED_UPSTREAM", "true")]);
     }

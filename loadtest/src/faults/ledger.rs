@@ -94,6 +94,17 @@ pub(crate) struct Ledger {
     pub(crate) is_killed: Cell<bool>,
     /// When calls were answered since this was last taken, where that is wanted of all.
     pub(crate) answers: RefCell<Option<Vec<(u64, Instant)>>>,
+    prices: RefCell<Prices>,
+}
+
+/// Calls that cost something, all the same, up to a cap.
+#[derive(Default)]
+struct Prices {
+    upstreams: Vec<usize>,
+    /// How many such calls there may be.
+    cap: u64,
+    calls: Vec<u64>,
+    capped: u64,
 }
 
 /// One call in so many is looked for on disk.
@@ -113,8 +124,31 @@ impl Ledger {
         self.next.set(number);
         let call = Call { number, fault, size, delay_ms };
         self.open.borrow_mut().insert(number, Open { call, way, upstream, began: Instant::now(), extra });
+        let mut prices = self.prices.borrow_mut();
+        if prices.upstreams.contains(&upstream) {
+            prices.calls.push(number);
+        }
+        drop(prices);
         self.mark(number, Ended::BEGUN);
         call
+    }
+
+    /// From now on calls of these upstreams cost something, and there may be so many of them.
+    pub(crate) fn price(&self, upstreams: Vec<usize>, cap: u64) {
+        *self.prices.borrow_mut() = Prices { upstreams, cap, ..Prices::default() };
+    }
+
+    /// Calls that cost something, whatever became of them.
+    pub(crate) fn priced(&self) -> Vec<u64> {
+        self.prices.borrow().calls.clone()
+    }
+
+    /// Whether a call may be refused for the cap: all that were asked for and not refused, this one among them, are more than it has room for.
+    fn may_be_capped(&self, upstream: usize) -> bool {
+        let mut prices = self.prices.borrow_mut();
+        let may_be = prices.upstreams.contains(&upstream) && prices.calls.len() as u64 - prices.capped > prices.cap;
+        prices.capped += u64::from(may_be);
+        may_be
     }
 
     /// A call has reached its upstream.
@@ -174,6 +208,9 @@ impl Ledger {
         let may = |set: Allowed| set.has(verdict);
         let unrecorded = verdict == Verdict::Unrecorded && self.may_refuse_unrecorded.get();
         if may(fault::allowed(call.fault, *way)) || may(*extra) || unrecorded {
+            return;
+        }
+        if verdict == Verdict::Capped && self.may_be_capped(*upstream) {
             return;
         }
         if verdict == Verdict::Cut && self.is_killed.get() {
@@ -397,6 +434,22 @@ mod tests {
         ledger.is_killed.set(false);
         ledger.end(begun(&ledger, Fault::None), Verdict::Cut, b"");
         assert_eq!(broken(&ledger), ["no wrong answer", "no wrong answer"]);
+    }
+
+    #[test]
+    fn a_cap_refuses_what_it_has_no_room_for_and_nothing_before() {
+        let ledger = Ledger::default();
+        ledger.price(vec![1], 2);
+        let calls: Vec<u64> = (0..4).map(|_| begun(&ledger, Fault::None)).collect();
+        let free = ledger.begin(Way::Linked, 2, Fault::None, (0, 0), Allowed::NOTHING).number;
+        assert_eq!(ledger.priced(), calls);
+        // Of four there is room for two.
+        for (number, broken_by_then) in calls.into_iter().zip([0, 0, 1, 2]) {
+            ledger.end(number, Verdict::Capped, b"");
+            assert_eq!(broken(&ledger).len(), broken_by_then);
+        }
+        ledger.end(free, Verdict::Capped, b"");
+        assert_eq!(broken(&ledger).len(), 3, "it costs nothing");
     }
 
     #[test]

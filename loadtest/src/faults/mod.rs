@@ -21,7 +21,7 @@ mod scenarios;
 pub(crate) mod stage;
 pub(crate) mod trail;
 pub(crate) mod upstream;
-mod verdict;
+pub(crate) mod verdict;
 
 pub(crate) use client::rude::{Rudeness, misbehave};
 
@@ -96,8 +96,14 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
 fn play(args: &Args, seed: u64, breaks: Breaks, layout: Layout, dir: &Path) -> io::Result<Option<Verdicts>> {
     let audit = dir.join("audit");
     std::fs::create_dir_all(&audit)?;
-    let mut setup =
-        Setup { program: &args.common.ringwall, dir, audit: &audit, wrapper: Vec::new(), is_production: false };
+    let mut setup = Setup {
+        program: &args.common.ringwall,
+        dir,
+        audit: &audit,
+        wrapper: Vec::new(),
+        is_production: false,
+        settings: Vec::new(),
+    };
     if let Breaks::Disk { is_production } = breaks {
         setup.is_production = is_production;
         setup.wrapper = match disk::wrapper(&audit) {

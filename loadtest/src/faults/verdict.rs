@@ -31,6 +31,8 @@ pub(crate) enum Verdict {
     SessionLost,
     /// -32603: the call cannot be recorded.
     Unrecorded,
+    /// It was not made: nothing more may be spent.
+    Capped,
     /// The request took too long to come.
     Slow,
     /// The client has left before its call was whole.
@@ -47,7 +49,7 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Right,
         Self::AsSent,
         Self::Unreached,
@@ -59,6 +61,7 @@ impl Verdict {
         Self::TooLong,
         Self::SessionLost,
         Self::Unrecorded,
+        Self::Capped,
         Self::Slow,
         Self::Unsent,
         Self::Cut,
@@ -73,7 +76,7 @@ impl Verdict {
 
     /// Whether it is certain that the upstream has not seen the call.
     pub(crate) fn says_not_made(self) -> bool {
-        matches!(self, Self::Unreached | Self::Busy | Self::Unrecorded | Self::Slow | Self::Unsent)
+        matches!(self, Self::Unreached | Self::Busy | Self::Unrecorded | Self::Capped | Self::Slow | Self::Unsent)
     }
 }
 
@@ -116,7 +119,37 @@ pub(crate) fn of(call: &Call, answer: &Answer<'_>) -> Verdict {
     if answer.status == Some(408) && answer.body == SLOW.as_bytes() {
         return Verdict::Slow;
     }
+    if is_capped(&id, answer) {
+        return Verdict::Capped;
+    }
     refusal(&id, answer)
+}
+
+/// Whether it is the result of a call that was refused because nothing more may be spent (docs/spend.md).
+fn is_capped(id: &str, answer: &Answer<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Refused<'a> {
+        #[serde(borrow)]
+        id: &'a serde_json::value::RawValue,
+        result: RefusedResult,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct RefusedResult {
+        is_error: bool,
+        structured_content: Limit,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Limit {
+        limit_type: String,
+    }
+    let refused = serde_json::from_slice::<Refused<'_>>(answer.body);
+    answer.status.is_none_or(|status| status == 200)
+        && refused.is_ok_and(|Refused { id: of, result }| {
+            let is_spend = matches!(result.structured_content.limit_type.as_str(), "daily-spend" | "monthly-spend");
+            of.get() == id && result.is_error && is_spend
+        })
 }
 
 const SLOW: &str = r#"{"error":"Request timeout: send the whole request at once"}"#;
@@ -214,6 +247,21 @@ mod tests {
         assert_eq!(judged(&unrecorded, Some(200)), Verdict::Wrong);
         let lost = error("7", -32001, "Session not found: initialize again");
         assert_eq!((judged(&lost, None), judged(&lost, Some(200))), (Verdict::SessionLost, Verdict::Wrong));
+    }
+
+    #[test]
+    fn only_a_refusal_of_this_call_for_its_cost_is_one() {
+        let body = |id: &str, kind: &str, failed: bool| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"isError":{failed},"content":[],"structuredContent":{{"error":"x","limitType":"{kind}","max":1.0}}}}}}"#
+            )
+        };
+        let capped = |body: &str, status| is_capped("7", &Answer { status, is_json: true, body: body.as_bytes() });
+        assert!(capped(&body("7", "daily-spend", true), Some(200)) && capped(&body("7", "monthly-spend", true), None));
+        assert!(!capped(&body("7", "daily-spend", true), Some(429)), "another status");
+        assert!(!capped(&body("8", "daily-spend", true), None), "another's id");
+        assert!(!capped(&body("7", "per-minute", true), None), "another limit");
+        assert!(!capped(&body("7", "daily-spend", false), None), "no refusal");
     }
 
     #[test]

@@ -41,7 +41,8 @@ pub(crate) fn run(args: &Args) -> io::Result<()> {
     let audit = dir.join("audit");
     let time = Duration::from_secs_f64((args.minutes * 60.0).clamp(1.0, 7.0 * 86_400.0));
     let program = &args.common.ringwall;
-    let setup = Setup { program, dir: &dir, audit: &audit, wrapper: Vec::new(), is_production: false };
+    let setup =
+        Setup { program, dir: &dir, audit: &audit, wrapper: Vec::new(), is_production: false, settings: Vec::new() };
     let plan = args.common.plan(setup, Layout::Several, seed, Duration::from_secs(10).min(time / 2));
     let verdicts = in_runtime(run::make(&plan, async |stage, rng, _| {
         stage.pace_ms.set(args.pace_ms);

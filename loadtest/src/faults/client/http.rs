@@ -74,6 +74,8 @@ pub(super) async fn use_connection(stage: &Rc<Stage>, caller: Caller, rng: &mut 
             }
         };
         stage.ledger.end(call.number, verdict, &received);
+        // What has come of an answer belongs to the call that has ended.
+        received.clear();
         if !goes_on {
             break;
         }
