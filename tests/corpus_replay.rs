@@ -7,6 +7,8 @@
 mod connection;
 #[path = "support/envelope_fuzz.rs"]
 mod envelope_fuzz;
+#[path = "support/inspect_fuzz.rs"]
+mod inspect_fuzz;
 #[path = "../fuzz/src/jwt.rs"]
 mod jwt;
 #[path = "../fuzz/src/websocket.rs"]
@@ -58,6 +60,11 @@ fn jwt() {
 #[test]
 fn envelope() {
     replay("envelope", envelope_fuzz::envelope);
+}
+
+#[test]
+fn inspect() {
+    replay("inspect", inspect_fuzz::inspect);
 }
 
 #[test]

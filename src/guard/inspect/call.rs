@@ -115,17 +115,20 @@ impl Inspector {
         input.reserve(raw.len().saturating_add(simd_json::INPUT_PADDING));
         input.extend_from_slice(raw);
         input.extend_from_slice(&[b' '; simd_json::INPUT_PADDING]);
-        let mut buffers = simd_json::Buffers::with_max_depth(0, super::MOST_DEPTH);
-        let mut tape = simd_json::Tape(Vec::new());
+        let mut buffers =
+            scratch.buffers.take().unwrap_or_else(|| simd_json::Buffers::with_max_depth(0, super::MOST_DEPTH));
+        let mut tape = std::mem::replace(&mut scratch.tape, simd_json::Tape(Vec::new())).reset();
         let outcome = match simd_json::fill_tape_padded(&mut input, raw.len(), &mut buffers, &mut tape) {
             Ok(()) => Ok(Walk { inspector: self, kinds, nodes: &tape.0, scratch, path: Vec::new() }.message()),
             Err(_) => Err(Unreadable),
         };
-        drop(tape);
-        if input.capacity() > KEPT_BYTES {
-            input = Vec::new();
+        if raw.len() > KEPT_BYTES {
+            *scratch = Scratch::default();
+        } else {
+            scratch.tape = tape.reset();
+            scratch.buffers = Some(buffers);
+            scratch.message = input;
         }
-        scratch.message = input;
         outcome
     }
 }

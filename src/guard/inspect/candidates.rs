@@ -26,8 +26,6 @@ enum Stands {
     Alone,
     /// With the name of a database's own catalogue behind it.
     Catalogue,
-    /// As a comment that cuts off what follows.
-    Cutting,
     /// With `.`, `[` or a comment behind it.
     Reached,
     /// Between things that are no prose: a number, a quote, a call, a comparison.
@@ -49,16 +47,19 @@ const SIGNS: &[(&str, Stands)] = &[
     ("waitfor", Stands::Anywhere),
     ("declare", Stands::Anywhere),
     ("analyse", Stands::Anywhere),
+    ("xp_c", Stands::Anywhere),
+    ("xp_d", Stands::Anywhere),
+    ("xp_r", Stands::Anywhere),
+    ("sp_e", Stands::Anywhere),
+    ("sp_o", Stands::Anywhere),
+    ("sp_p", Stands::Anywhere),
     ("outfile", Stands::Anywhere),
     ("dumpfile", Stands::Anywhere),
     ("from", Stands::Catalogue),
-    ("xp_", Stands::Anywhere),
-    ("sp_", Stands::Anywhere),
-    (" or", Stands::Joining),
+    (" or ", Stands::Joining),
+    (" or(", Stands::Joining),
     (" and", Stands::Joining),
     (" xor", Stands::Joining),
-    ("-- ", Stands::Cutting),
-    ("--\"", Stands::Cutting),
     ("document", Stands::Reached),
     ("window", Stands::Reached),
     ("location", Stands::Reached),
@@ -68,13 +69,6 @@ const SIGNS: &[(&str, Stands)] = &[
     ("moz-bind", Stands::Anywhere),
     ("mhtml:", Stands::Anywhere),
     ("proto", Stands::Prototype),
-    ("../", Stands::Anywhere),
-    ("/..", Stands::Anywhere),
-    ("...", Stands::Reached),
-    ("0x2", Stands::Anywhere),
-    ("0x5", Stands::Anywhere),
-    ("/./", Stands::Anywhere),
-    ("///", Stands::Anywhere),
     ("etc/", Stands::Anywhere),
     ("proc/", Stands::Anywhere),
     ("boot.ini", Stands::Anywhere),
@@ -142,7 +136,7 @@ impl Candidates {
         // Without a branch, so that the compiler compares many bytes at once.
         let rare = lower.iter().fold(0u8, |rare, &next| rare | is_rare(next)) != 0;
         let text = lower.as_slice();
-        rare || has_bracket(text)
+        rare || has_sign(text)
             || has_padding(text)
             || self.has_word(text)
             || self.custom.as_ref().is_some_and(|custom| custom.is_match(text))
@@ -190,24 +184,48 @@ const fn is_rare(byte: u8) -> u8 {
         | (byte >= 0xE0) as u8
 }
 
-/// Quotes, braces, brackets and wildcards with something beside them that JSON does not have there.
-fn has_bracket(text: &[u8]) -> bool {
-    let quotes = memchr::memchr2_iter(b'\'', b'"', text).any(|at| is_quote_sign(text, at));
-    quotes
-        || memchr::memchr2_iter(b'(', b')', text)
-            .any(|at| if byte(text, at) == b'(' { is_call(text, at) } else { is_joined(text, at) })
-        || memchr::memchr3_iter(b'{', b'[', b'?', text).any(|at| {
-            let (before, after) = (byte(text, at.wrapping_sub(1)), byte(text, at.saturating_add(1)));
-            match byte(text, at) {
-                b'{' => after.is_ascii_alphanumeric() || matches!(after, b',' | b'/' | b'{' | b'('),
-                b'[' => {
-                    is_word(before)
-                        || matches!(before, b'/' | b'.' | b')' | b']' | b'\'')
-                        || matches!(after, b'!' | b'^')
-                }
-                _ => matches!(after, b'?' | b'/' | b'.' | b'\\') || before == b'/',
-            }
-        })
+/// Bytes that say something by what stands beside them.
+const NEIGHBOURS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut signs: &[u8] = b"'\"(){[?/.-x";
+    while let [sign, rest @ ..] = signs {
+        let (_, places) = table.split_at_mut(*sign as usize);
+        if let [place, ..] = places {
+            *place = true;
+        }
+        signs = rest;
+    }
+    table
+};
+
+/// Quotes, brackets, slashes, dots and dashes with something beside them that neither JSON nor text has there.
+fn has_sign(text: &[u8]) -> bool {
+    let is_asked = |next: u8| NEIGHBOURS.get(usize::from(next)).copied().unwrap_or(true);
+    text.iter().enumerate().any(|(at, &next)| is_asked(next) && is_sign_at(text, at, next))
+}
+
+fn is_sign_at(text: &[u8], at: usize, sign: u8) -> bool {
+    let (before, after) = (byte(text, at.wrapping_sub(1)), byte(text, at.saturating_add(1)));
+    match sign {
+        b'\'' | b'"' => is_quote_sign(text, at),
+        b'(' => is_call(text, at),
+        b')' => is_joined(text, at),
+        b'{' => after.is_ascii_alphanumeric() || matches!(after, b',' | b'/' | b'{' | b'('),
+        b'[' => is_word(before) || matches!(before, b'/' | b'.' | b')' | b']' | b'\'') || matches!(after, b'!' | b'^'),
+        b'?' => matches!(after, b'?' | b'/' | b'.' | b'\\') || before == b'/',
+        b'/' => after == b'.' || before == b'.' || after == b'/' && byte(text, at.saturating_add(2)) == b'/',
+        b'-' => after == b'-' && cuts(text, at, at.saturating_add(2)),
+        // `..` goes on to something; an ellipsis does not.
+        b'.' if after == b'.' && before != b'.' => {
+            let end = run(part(text, 0, at.saturating_add(64)), at, |next| next == b'.');
+            let next = byte(text, end);
+            end.saturating_sub(at) >= 64
+                || !matches!(next, b' ' | b'"') && (is_word(next) || next == b'/' || end == at.saturating_add(2))
+        }
+        // Bytes as hexadecimal numbers: `0x2e`, `0x5c`.
+        b'x' => before == b'0' && matches!(after, b'2' | b'5'),
+        _ => false,
+    }
 }
 
 /// Does the quote at `at` stand as one that ends a string of SQL or of a page, or that splits a word?
@@ -227,6 +245,7 @@ fn is_quote_sign(text: &[u8], at: usize) -> bool {
         | b'(' => true,
         b')' => true,
         b'\'' => is_single && next_at == at.saturating_add(1),
+        b'"' => !is_single && next_at == at.saturating_add(1) && is_word(byte(text, at.wrapping_sub(1))),
         _ if is_word(next) => {
             let end = run(text, next_at, is_word);
             let before = byte(text, at.wrapping_sub(1));
@@ -267,7 +286,6 @@ fn is_sign(text: &[u8], start: usize, end: usize, stands: Stands) -> bool {
         Stands::Catalogue => {
             super::sql::is_catalogue(part(text, next_at, run(text, next_at, |next| is_word(next) || next == b'.')))
         }
-        Stands::Cutting => cuts(text, start, end),
         Stands::Reached => {
             matches!(next, b'.' | b'[' | b'/' | b'(' | b'"') && byte(text, end) != b'"'
                 || byte(text, end) == b'.'
@@ -320,9 +338,7 @@ fn joins(text: &[u8], start: usize, end: usize) -> bool {
 fn cuts(text: &[u8], start: usize, end: usize) -> bool {
     let before = part(text, 0, start).iter().rev().take(8).find(|&&next| !is_space(next)).copied().unwrap_or(0);
     let after = byte(text, run(text, end, |next| matches!(next, b'-' | b' ')));
-    matches!(before, b'\'' | b'"' | b')' | b'0'..=b'9' | b'*')
-        || matches!(after, 0 | b'"' | b'\n')
-        || byte(text, end.saturating_sub(1)) == b'"'
+    matches!(before, b'\'' | b'"' | b')' | b'0'..=b'9' | b'*') || matches!(after, 0 | b'"' | b'\n')
 }
 
 /// Functions of pages and interpreters, sorted, by the end of their names.

@@ -63,7 +63,7 @@ fn is_url(text: &[u8]) -> bool {
 }
 
 /// Phrases of no other list.
-pub(super) const OTHER: &[&[u8]] = &[b"proto"];
+pub(super) const OTHER: &[&[u8]] = &[b"proto", b"document.", b"window.", b"location."];
 
 /// `__proto__`, `prototype`, `constructor.prototype`, as a key or as a path in one.
 pub(super) fn is_prototype_key(key: &str) -> bool {
@@ -105,8 +105,10 @@ pub(super) fn prototype_path(look: &Looker<'_>) -> Option<Finding> {
 
 /// Does what begins at `at` go on to an assignment: `.x=`, `[x]=`, `].x =`?
 fn is_assigned(text: &[u8], at: usize) -> bool {
+    let near = super::text::part(text, 0, at.saturating_add(128));
     let end =
-        super::text::run(text, at, |next| is_word(next) || matches!(next, b'.' | b'[' | b']' | b'"' | b'\'' | b'-'));
+        super::text::run(near, at, |next| is_word(next) || matches!(next, b'.' | b'[' | b']' | b'"' | b'\'' | b'-'));
+    let text = near;
     let equals = skip_space(text, end);
     end > at && byte(text, equals) == b'=' && byte(text, equals.saturating_add(1)) != b'='
 }

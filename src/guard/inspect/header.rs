@@ -5,7 +5,7 @@
 
 use super::peel::{HIDDEN_CR, HIDDEN_LF};
 use super::rules::{Finding, Looker, RuleId};
-use super::text::{byte, is_space, is_word, part, rest, run, skip_space};
+use super::text::{Marks, byte, is_space, is_word, part, rest, run, skip_space};
 
 /// Looks for header injection in a value in lower case.
 pub(super) fn look(look: &Looker<'_>, is_header: bool) -> Option<Finding> {
@@ -14,7 +14,9 @@ pub(super) fn look(look: &Looker<'_>, is_header: bool) -> Option<Finding> {
     {
         return look.found(RuleId::CrlfLine, at);
     }
-    hidden(look).or_else(|| raw(look)).or_else(|| filter(look))
+    let when =
+        |signs: Marks, read: fn(&Looker<'_>) -> Option<Finding>| if look.marks.any(signs) { read(look) } else { None };
+    when(Marks::LINE_HIDDEN, hidden).or_else(|| when(Marks::LINE, raw)).or_else(|| when(Marks::PARENTHESIS, filter))
 }
 
 fn hidden(look: &Looker<'_>) -> Option<Finding> {
@@ -143,9 +145,10 @@ fn raw(look: &Looker<'_>) -> Option<Finding> {
 fn filter(look: &Looker<'_>) -> Option<Finding> {
     let text = look.text;
     let mut at = 0;
+    let first_open = memchr::memchr(b'(', text).unwrap_or(text.len());
     while let Some(close) = memchr::memchr(b')', rest(text, at)).map(|found| at.saturating_add(found)) {
-        at = close.saturating_add(1);
-        let open = run(text, at, |next| next == b')');
+        let open = run(text, close, |next| next == b')');
+        at = open;
         if byte(text, open) != b'(' {
             continue;
         }
@@ -158,7 +161,7 @@ fn filter(look: &Looker<'_>) -> Option<Finding> {
                     && byte(text, name_end.saturating_add(1)) == b'=')
             && byte(text, name_end.saturating_add(1)) != b'=';
         let value = byte(text, name_end.saturating_add(1));
-        let unopened = !part(text, 0, close).contains(&b'(');
+        let unopened = close < first_open;
         if unopened && (is_term && value != b' ' || has_operator && name_end >= text.len()) {
             return look.found(RuleId::LdapFilter, close);
         }

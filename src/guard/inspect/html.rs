@@ -7,11 +7,19 @@
 
 use super::phrases::List;
 use super::rules::{Finding, Looker, RuleId};
-use super::text::{byte, find, is_space, is_word, part, rest, run, skip_space};
+use super::text::{Marks, byte, find, is_space, is_word, part, rest, run, skip_space};
+
+/// So much of a style is read.
+const STYLE_BYTES: usize = 1024;
 
 /// Looks for script-capable markup in a value in lower case.
 pub(super) fn look(look: &Looker<'_>) -> Option<Finding> {
-    tags(look).or_else(|| events(look)).or_else(|| urls(look)).or_else(|| breakout(look))
+    let when =
+        |signs: Marks, read: fn(&Looker<'_>) -> Option<Finding>| if look.marks.any(signs) { read(look) } else { None };
+    when(Marks::LESS, tags)
+        .or_else(|| when(Marks::EQUALS, events))
+        .or_else(|| if look.has.any(List::Schemes) { urls(look) } else { None })
+        .or_else(|| when(Marks::MORE, breakout))
 }
 
 /// Each tag, as a browser reads it.
@@ -19,6 +27,8 @@ fn tags(look: &Looker<'_>) -> Option<Finding> {
     let text = look.text;
     let mut at = 0;
     let mut quotes_end = [false; 2];
+    // A style is looked at once, and so much of it.
+    let mut styled = 0;
     while let Some(open) = memchr::memchr(b'<', rest(text, at)).map(|found| at.saturating_add(found)) {
         at = open.saturating_add(1);
         if let Some(finding) = declaration(look, open) {
@@ -33,6 +43,12 @@ fn tags(look: &Looker<'_>) -> Option<Finding> {
         let name = part(text, name_at, name_end);
         let tag =
             Tag { look, open, name: name.rsplit(|&next| next == b':').next().unwrap_or(name), closes, end: name_end };
+        if tag.name == b"style" && !closes && open >= styled {
+            styled = open.saturating_add(STYLE_BYTES);
+            if let Some(finding) = tag.style() {
+                return Some(finding);
+            }
+        }
         if let Some(finding) = tag.element() {
             return Some(finding);
         }
@@ -78,7 +94,6 @@ impl Tag<'_, '_> {
         match self.name {
             b"iframe" | b"object" | b"embed" | b"applet" | b"frame" | b"frameset" | b"bgsound" | b"isindex"
             | b"layer" | b"ilayer" | b"vmlframe" => self.look.found(RuleId::XssElement, self.open),
-            b"style" => self.style(),
             b"handler" | b"set" | b"animate" | b"import" | b"foreignobject" if next != b'>' => {
                 self.look.found(RuleId::XssElement, self.open)
             }
@@ -92,7 +107,7 @@ impl Tag<'_, '_> {
     }
 
     fn style(&self) -> Option<Finding> {
-        let window = part(self.look.text, self.end, self.end.saturating_add(1024));
+        let window = part(self.look.text, self.end, self.end.saturating_add(STYLE_BYTES));
         let end = find(window, 0, b"</style").unwrap_or(window.len());
         if is_active_style(part(window, 0, end)) {
             return self.look.found(RuleId::XssStyle, self.open);
@@ -309,9 +324,6 @@ fn events(look: &Looker<'_>) -> Option<Finding> {
     let mut tag = false;
     let mut scanned = 0;
     let first_quote = text.iter().position(|next| matches!(next, b'"' | b'\'' | b'`'));
-    if memchr::memchr(b'=', text).is_none() {
-        return None;
-    }
     for on in memchr::memmem::find_iter(text, b"on") {
         let at = on.saturating_add(2);
         let name_end = run(text, at, |next| next.is_ascii_alphabetic());

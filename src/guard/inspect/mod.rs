@@ -36,6 +36,7 @@ pub use rules::{Class, Finding, RuleId, RuleSet, Severity};
 
 use candidates::Candidates;
 use rules::Looker;
+use text::Marks;
 
 /// Deepest nesting that is looked at; the settings bound messages at or below it.
 const MOST_DEPTH: usize = 1024;
@@ -149,12 +150,33 @@ impl Default for Rules {
 }
 
 /// Memory for looking, reused from call to call. One a worker.
-#[derive(Debug, Default)]
 pub struct Scratch {
     lower: Vec<u8>,
     once: Vec<u8>,
     twice: Vec<u8>,
     message: Vec<u8>,
+    buffers: Option<simd_json::Buffers>,
+    tape: simd_json::Tape<'static>,
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self {
+            lower: Vec::new(),
+            once: Vec::new(),
+            twice: Vec::new(),
+            message: Vec::new(),
+            buffers: None,
+            tape: simd_json::Tape(Vec::new()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Scratch {
+    /// Without the message: it may hold secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
+    }
 }
 
 /// The rules, ready. Shared by all workers.
@@ -200,7 +222,7 @@ impl Inspector {
         lower.clear();
         lower.extend_from_slice(value.as_bytes());
         lower.make_ascii_lowercase();
-        let plain = Looker { text: lower, on, has: self.phrases.of(lower), peeled: false };
+        let plain = Looker { text: lower, on, marks: Marks::of(lower), has: self.phrases.of(lower), peeled: false };
         if let Some(finding) = format::look(&plain, kind, value).or_else(|| self.families(&plain, kind)) {
             return Some(finding);
         }
@@ -220,7 +242,7 @@ impl Inspector {
     }
 
     fn peeled(&self, text: &[u8], on: RuleSet, kind: Kind, peeled: peel::Peeled) -> Option<Finding> {
-        let looker = Looker { text, on, has: self.phrases.of(text), peeled: true };
+        let looker = Looker { text, on, marks: Marks::of(text), has: self.phrases.of(text), peeled: true };
         if peeled.nuls > 0
             && let Some(finding) = looker.found(RuleId::NullByte, 0)
         {
@@ -235,6 +257,9 @@ impl Inspector {
     }
 
     fn families(&self, look: &Looker<'_>, kind: Kind) -> Option<Finding> {
+        if !look.marks.is_more_than_a_word() && look.has.is_empty() {
+            return self.candidates.custom(look);
+        }
         let on = look.on;
         let of = |class| on.any(RuleSet::of(class));
         let mut finding = None;

@@ -6,14 +6,19 @@
 
 use super::phrases::List;
 use super::rules::{Finding, Looker, RuleId};
-use super::text::{byte, find, is_space, is_word, part, rest, run};
+use super::text::{Marks, byte, find, is_space, is_word, part, rest, run};
 
 /// So many climbs in a row lead out of any project, wherever they end.
 const MANY_CLIMBS: usize = 5;
 
 /// Looks for traversal in a value in lower case.
 pub(super) fn look(look: &Looker<'_>, is_path: bool) -> Option<Finding> {
-    climbs(look, is_path).or_else(|| files(look, is_path)).or_else(|| odd_dots(look))
+    let has_slash = look.marks.any(Marks::SLASH.or(Marks::BACKSLASH));
+    let climb = if look.marks.any(Marks::DOT) && (has_slash || is_path) { climbs(look, is_path) } else { None };
+    climb
+        .or_else(|| files(look, is_path))
+        .or_else(|| odd_dots(look))
+        .or_else(|| if has_slash { dotted_segment(look).or_else(|| padded(look)) } else { None })
 }
 
 const fn is_slash(next: u8) -> bool {
@@ -88,7 +93,10 @@ impl Chain {
             chain.seen = slash_end;
             if dots == 0 || slashes == 0 {
                 // `..` at the end of the value climbs too.
-                if dots == 2 && chain.climbs > 0 && !is_word(byte(text, dots_end)) {
+                if dots == 2
+                    && (chain.climbs > 0 || is_slash(byte(text, at.wrapping_sub(1))))
+                    && !is_word(byte(text, dots_end))
+                {
                     chain.climbs = chain.climbs.saturating_add(1);
                     chain.end = dots_end;
                 }
@@ -265,7 +273,7 @@ fn odd_dots(look: &Looker<'_>) -> Option<Finding> {
             }
         }
     }
-    dotted_segment(look).or_else(|| padded(look))
+    None
 }
 
 /// Longest name of a file that any file system in use has.

@@ -59,6 +59,16 @@ impl Has {
         })
     }
 
+    /// Has it any of the list?
+    pub(super) fn any(self, list: List) -> bool {
+        self.of(list).next().is_some()
+    }
+
+    /// Has it none?
+    pub(super) const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     /// Has it this phrase of the list?
     pub(super) fn has(self, list: List, phrase: &[u8]) -> bool {
         self.of(list).any(|other| other == phrase)

@@ -280,6 +280,8 @@ pub(super) struct Looker<'t> {
     /// In lower case.
     pub(super) text: &'t [u8],
     pub(super) on: RuleSet,
+    /// The signs that it has.
+    pub(super) marks: super::text::Marks,
     /// The phrases that it has.
     pub(super) has: super::phrases::Has,
     /// The text has had a disguise taken off: what is plain in it was not plain before.

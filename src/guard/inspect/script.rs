@@ -2,7 +2,7 @@
 
 use super::phrases::List;
 use super::rules::{Finding, Looker, RuleId};
-use super::text::{byte, find, is_space, is_word, part, rest, run, skip_space};
+use super::text::{Marks, byte, find, is_space, is_word, part, rest, run, skip_space};
 
 /// Functions that show, run or fetch.
 const CALLS: [&[u8]; 14] = [
@@ -40,7 +40,12 @@ const PAGE: [&[u8]; 12] = [
 
 /// Looks for JavaScript in a value in lower case.
 pub(super) fn look(look: &Looker<'_>) -> Option<Finding> {
-    calls(look).or_else(|| reached(look)).or_else(|| page(look)).or_else(|| tricks(look))
+    let when =
+        |signs: Marks, read: fn(&Looker<'_>) -> Option<Finding>| if look.marks.any(signs) { read(look) } else { None };
+    when(Marks::PARENTHESIS.or(Marks::BACKTICK), calls)
+        .or_else(|| when(Marks::BRACKET, reached))
+        .or_else(|| when(Marks::DOT, page))
+        .or_else(|| if look.has.any(List::Tricks) { tricks(look) } else { None })
 }
 
 /// A call right behind the end of a string, or one that a comment follows.

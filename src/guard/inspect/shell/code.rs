@@ -3,7 +3,7 @@
 use super::super::peel::HIDDEN_LF;
 use super::super::phrases::List;
 use super::super::rules::{Finding, Looker, RuleId};
-use super::super::text::{byte, find, is_space, is_word, part, rest, run, skip_space};
+use super::super::text::{Marks, byte, find, is_space, is_word, part, rest, run, skip_space};
 
 /// Signs of code that starts commands, each of which no other text has.
 pub(in super::super) const SIGNS: &[&[u8]] = &[
@@ -35,7 +35,13 @@ pub(in super::super) const SIGNS: &[&[u8]] = &[
 const CALLS: [&[u8]; 8] = [b"system", b"exec", b"popen", b"passthru", b"shell_exec", b"proc_open", b"eval", b"print"];
 
 pub(super) fn look(look: &Looker<'_>) -> Option<Finding> {
-    signs(look).or_else(|| shells(look)).or_else(|| calls(look)).or_else(|| functions(look)).or_else(|| batch(look))
+    let when =
+        |signs: Marks, read: fn(&Looker<'_>) -> Option<Finding>| if look.marks.any(signs) { read(look) } else { None };
+    signs(look)
+        .or_else(|| when(Marks::SPACE, shells))
+        .or_else(|| when(Marks::PARENTHESIS, calls))
+        .or_else(|| when(Marks::PARENTHESIS, functions))
+        .or_else(|| when(Marks::SPACE, batch))
 }
 
 fn signs(look: &Looker<'_>) -> Option<Finding> {

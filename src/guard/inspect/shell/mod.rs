@@ -11,7 +11,7 @@ mod words;
 
 use super::peel::{HIDDEN_CR, HIDDEN_LF};
 use super::rules::{Finding, Looker, RuleId};
-use super::text::{byte, find, is_space, is_word, part, rest, run};
+use super::text::{Marks, byte, find, is_space, is_word, part, rest, run};
 pub(super) use code::SIGNS as CODE_SIGNS;
 use words::{Program, program};
 
@@ -20,7 +20,20 @@ const MOST_WORD: usize = 96;
 
 /// Looks for command injection in a value in lower case.
 pub(super) fn look(look: &Looker<'_>) -> Option<Finding> {
-    operators(look).or_else(|| disguises(look)).or_else(|| at_start(look)).or_else(|| code::look(look))
+    const OPERATORS: Marks = Marks::OPERATOR.or(Marks::BACKTICK).or(Marks::DOLLAR).or(Marks::LESS).or(Marks::MORE);
+    const DISGUISES: Marks = Marks::APOSTROPHE
+        .or(Marks::QUOTE)
+        .or(Marks::BACKSLASH)
+        .or(Marks::DOLLAR)
+        .or(Marks::WILDCARD)
+        .or(Marks::BRACKET)
+        .or(Marks::BACKTICK);
+    let when =
+        |signs: Marks, read: fn(&Looker<'_>) -> Option<Finding>| if look.marks.any(signs) { read(look) } else { None };
+    when(OPERATORS, operators)
+        .or_else(|| when(DISGUISES, disguises))
+        .or_else(|| when(Marks::SLASH, at_start))
+        .or_else(|| code::look(look))
 }
 
 /// A word as the shell reads it.
@@ -267,7 +280,23 @@ fn has_arguments(text: &[u8], name: &[u8], end: usize) -> bool {
                 && (!has_gap || after == b' ' || is_word(after) || matches!(after, b'<' | b'>' | b'(' | b'&' | b'/'))
         }
         b'`' | b'"' | b'\'' | b'\\' => has_gap && is_tight(text, argument),
-        b'0'..=b'9' => matches!(name, b"sleep" | b"at" | b"kill" | b"id" | b"dig" | b"host" | b"ip" | b"timeout"),
+        b'0'..=b'9' => matches!(
+            name,
+            b"nc"
+                | b"ncat"
+                | b"netcat"
+                | b"telnet"
+                | b"ping"
+                | b"curl"
+                | b"sleep"
+                | b"at"
+                | b"kill"
+                | b"id"
+                | b"dig"
+                | b"host"
+                | b"ip"
+                | b"timeout"
+        ),
         _ => {
             let argument_end =
                 run(text, argument, |next| is_word(next) || matches!(next, b'.' | b'/' | b'\\' | b':' | b'-'));
@@ -422,7 +451,10 @@ fn disguises(look: &Looker<'_>) -> Option<Finding> {
         let whole = part(text, start, end);
         at = end.max(start.saturating_add(1));
         if whole.len() < 3
-            || !whole.iter().any(|next| matches!(next, b'\'' | b'"' | b'\\' | b'$' | b'?' | b'*' | b'[' | b'{' | b'`'))
+            || byte(text, start.wrapping_sub(1)) != b'{'
+                && !whole
+                    .iter()
+                    .any(|next| matches!(next, b'\'' | b'"' | b'\\' | b'$' | b'?' | b'*' | b'[' | b'{' | b'`'))
         {
             continue;
         }

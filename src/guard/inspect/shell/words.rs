@@ -360,6 +360,10 @@ const WORD: &[&[u8]] = &[
 
 /// What the word is, in lower case.
 pub(super) fn program(word: &[u8]) -> Option<Program> {
+    const LONGEST: usize = 17;
+    if word.len() > LONGEST || !word.first().is_some_and(u8::is_ascii_lowercase) {
+        return None;
+    }
     if PLAIN.binary_search(&word).is_ok() {
         Some(Program::Plain)
     } else if WORD.binary_search(&word).is_ok() {

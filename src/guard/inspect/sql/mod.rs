@@ -13,6 +13,7 @@ mod tokens;
 mod words;
 
 use super::rules::{Finding, Looker};
+use super::text::Marks;
 use shapes::Reading;
 use tokens::{Token, Tokens, first_quote};
 
@@ -21,11 +22,12 @@ const MOST_TOKENS: usize = 512;
 
 /// Looks for SQL injection in a value in lower case.
 pub(super) fn look(look: &Looker<'_>) -> Option<Finding> {
+    let when = |sign: Marks, quote: u8| if look.marks.any(sign) { quoted(look, quote) } else { None };
     bare(look, 0)
-        .or_else(|| parameter(look.text).and_then(|from| bare(look, from)))
-        .or_else(|| quoted(look, b'\''))
-        .or_else(|| quoted(look, b'"'))
-        .or_else(|| quoted_backtick(look))
+        .or_else(|| if look.marks.any(Marks::EQUALS) { bare(look, parameter(look.text)?) } else { None })
+        .or_else(|| when(Marks::APOSTROPHE, b'\''))
+        .or_else(|| when(Marks::QUOTE, b'"'))
+        .or_else(|| when(Marks::BACKTICK, b'`'))
 }
 
 fn bare(look: &Looker<'_>, from: usize) -> Option<Finding> {
@@ -42,14 +44,9 @@ fn bare(look: &Looker<'_>, from: usize) -> Option<Finding> {
     }
 }
 
+/// Behind the first quote of this kind. Identifiers in backticks are quoted too.
 fn quoted(look: &Looker<'_>, quote: u8) -> Option<Finding> {
     let quote_at = first_quote(look.text, quote)?;
-    behind(look, quote_at)
-}
-
-/// Identifiers in backticks are quoted too, but only a value that holds another quote's signs would say so: read when it ends a word.
-fn quoted_backtick(look: &Looker<'_>) -> Option<Finding> {
-    let quote_at = first_quote(look.text, b'`')?;
     behind(look, quote_at)
 }
 
@@ -139,6 +136,32 @@ pub(super) fn is_catalogue(name: &[u8]) -> bool {
 /// Does a value that begins at `at` begin in the middle of a query: with `or 1`, `having max(…)`, `order by`?
 pub(super) fn begins(text: &[u8], at: usize) -> bool {
     use super::text::{byte, part, run, skip_space};
+    // Most words are told from those asked for by their first two letters.
+    let first_two = matches!(
+        (byte(text, at), byte(text, at.saturating_add(1))),
+        (b'o', b'r' | b'f')
+            | (b'a', b'n' | b's')
+            | (b'x', b'o')
+            | (b'u', b'n' | b's')
+            | (b'h', b'a')
+            | (b'g', b'r' | b'l')
+            | (b'l', b'i')
+            | (b'b' | b's', b'e')
+            | (b'i', b'n' | b's' | b'l')
+            | (b'n', b'o')
+            | (b'w', b'h')
+            | (b'f', b'r')
+            | (b'c', b'o')
+            | (b'p', b'r')
+            | (b's', b'o' | b'i')
+            | (b'r', b'l' | b'e')
+            | (b'e', b's' | b'x')
+            | (b'm', b'i')
+            | (b'j', b'o')
+    );
+    if !first_two {
+        return false;
+    }
     let end = run(text, at, super::text::is_word);
     if !is_operator(part(text, at, end)) {
         return false;

@@ -22,6 +22,8 @@ pub(super) struct Reading<'l, 't> {
     /// A statement began the text: a query in its own right, which has `where` and `from` of its own.
     whole: bool,
     count: u32,
+    /// Tokens since one that a shape has.
+    idle: usize,
     /// Parentheses closed that this text never opened.
     unopened: u32,
     depth: u32,
@@ -43,6 +45,7 @@ impl<'l, 't> Reading<'l, 't> {
             words: 0,
             whole: false,
             count: 0,
+            idle: 0,
             unopened: 0,
             depth: 0,
             selects: 0,
@@ -121,6 +124,10 @@ impl<'l, 't> Reading<'l, 't> {
         self.window.rotate_left(1);
         if let Some(place) = self.window.last_mut() {
             *place = token;
+        }
+        self.idle = if is_telling(token) { 0 } else { self.idle.saturating_add(1) };
+        if self.idle >= WINDOW {
+            return None;
         }
         let rule = self.shape(end)?;
         self.look.found(rule, at)
@@ -368,4 +375,26 @@ impl<'l, 't> Reading<'l, 't> {
             _ => None,
         }
     }
+}
+
+/// Does some shape begin with or around the token? Without one in the window no shape is there.
+const fn is_telling(token: Token) -> bool {
+    !matches!(
+        token,
+        Name | Number
+            | Text
+            | Open
+            | Variable
+            | Call
+            | Comma
+            | Compare
+            | Like
+            | Arithmetic
+            | Comment
+            | Stop
+            | Not
+            | Filler
+            | As
+            | By
+    )
 }
