@@ -165,6 +165,8 @@ impl Rig {
             .unwrap(),
             store,
             store_pulse: store_threads.pulse(),
+            traffic: Arc::new(RateTable::new(10, [0; 16])),
+            counters: Counters::open(data_dir.path(), 10, 0).unwrap(),
         };
         let plane = ControlPlane::start(config, shared).unwrap();
         Self {

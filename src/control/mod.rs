@@ -9,6 +9,7 @@ pub mod alerts;
 pub mod anomaly;
 pub mod audit;
 pub mod blocks;
+pub mod counters;
 pub(crate) mod gatekeeper;
 mod health;
 pub(crate) mod http;
@@ -37,6 +38,7 @@ use self::anomaly::facts::Mailbox;
 use self::audit::AuditSignals;
 use self::audit::checkpoint::CheckpointSync;
 use self::blocks::Blocking;
+use self::counters::Counters;
 use self::gatekeeper::{Form, Gatekeeper};
 use self::health::HealthSource;
 use self::oauth::jwks::{JwksConfig, Keeper};
@@ -51,6 +53,7 @@ use crate::state::connections::ConnectionTable;
 use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, Phase};
+use crate::state::rates::{RateTable, Step};
 use crate::store::{Pulse, Store};
 use crate::vault::Vault;
 
@@ -126,6 +129,10 @@ pub struct ControlShared {
     pub vault: Vault,
     /// Whether a write to the database hangs.
     pub store_pulse: Pulse,
+    /// What comes in, counted in memory.
+    pub traffic: Arc<RateTable>,
+    /// What agents do, counted in a file.
+    pub counters: Counters,
 }
 
 /// How the process was asked to end.
@@ -188,6 +195,7 @@ async fn run(
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, exits, mailbox, .. } = shared;
     let ControlShared { store, store_pulse, tokens, vault, blocking, blocks_changed, spending, kept_days, .. } = shared;
+    let ControlShared { traffic, counters, .. } = shared;
     let (alert_metrics, worker_metrics) = (Arc::clone(&metrics.alerts), metrics.workers.clone());
     let record = Record::new(store.clone(), alerts.clone(), exits.journal, clock);
     let told = Told { events: Arc::clone(&events), alerts: alerts.clone(), clock };
@@ -268,6 +276,7 @@ async fn run(
     if let Some(checkpoint) = audit.checkpoint() {
         tokio::spawn(keep_durable(checkpoint));
     }
+    tokio::spawn(keep_counters(traffic, counters, clock));
     let _ = started.send(Ok(()));
     let reopen = move || audit.reopen();
     let ended = signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await;
@@ -375,6 +384,27 @@ async fn keep_durable(checkpoint: Arc<CheckpointSync>) {
         if let Ok(Err(error)) = synced {
             tracing::warn!(%error, "the audit checkpoint is not durable yet");
         }
+    }
+}
+
+/// Looks after the tables of rates each second, and writes what agents have done to the disk, where waiting for it keeps nobody.
+async fn keep_counters(traffic: Arc<RateTable>, counters: Counters, clock: fn() -> u64) {
+    let mut was_durable = true;
+    loop {
+        tokio::time::sleep(PULSE_EVERY).await;
+        let now_ms = clock();
+        if traffic.tend(now_ms).max(counters.table().tend(now_ms)) != Step::Steady {
+            tracing::warn!("the clock was set back, or by weeks: limits count anew from now");
+        }
+        counters.note(now_ms);
+        let written = counters.clone();
+        let synced = tokio::task::spawn_blocking(move || written.sync()).await;
+        if let Ok(Err(error)) = &synced
+            && was_durable
+        {
+            tracing::warn!(%error, "the counters of agents' calls are not on disk yet");
+        }
+        was_durable = matches!(synced, Ok(Ok(())));
     }
 }
 

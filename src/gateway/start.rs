@@ -18,6 +18,7 @@ use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
 use crate::control::anomaly::facts::Mailbox;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter, line, pseudonym};
 use crate::control::blocks::Blocking;
+use crate::control::counters::{Counters, CountersError};
 use crate::control::oauth::jwks::JwksConfig;
 use crate::control::oauth::{OAuthConfig, SessionsConfig};
 use crate::control::otlp::OtlpConfig;
@@ -74,6 +75,9 @@ pub enum StartError {
     /// The database was opened and cannot be read.
     #[error("the database cannot be read: {0}")]
     Unread(#[from] crate::store::StoreError),
+    /// The file of counters cannot be used.
+    #[error(transparent)]
+    Counters(#[from] CountersError),
     /// The audit trail cannot be written.
     #[error(transparent)]
     Audit(#[from] crate::control::audit::StartError),
@@ -211,6 +215,9 @@ impl Gateway {
             Arc::new(ConnectionTable::new(lifecycle.doors().clone(), max_connections, count, RandomState::new()));
         let (sse_inboxes, inboxes) = Inboxes::new(bridge.len(), crate::bounds::SSE_INBOX);
         let (desk, visits) = Desk::new();
+        let traffic = Arc::new(RateTable::new(crate::bounds::COUNTED_CLIENTS, rate_secret()?));
+        let (now_ms, data_dir) = (crate::worker::epoch_ms(), &settings.records.data_dir);
+        let counters = Counters::open(data_dir, crate::bounds::COUNTED_ACTIONS, now_ms)?;
         let shared = Arc::new(Shared {
             desk,
             sse_inboxes,
@@ -227,8 +234,8 @@ impl Gateway {
             call_records: call_records.clone(),
             events: events.clone(),
             lifecycle: lifecycle.clone(),
-            traffic: Arc::new(RateTable::new(crate::bounds::COUNTED_CLIENTS, rate_secret()?)),
-            actions: Arc::new(RateTable::new(crate::bounds::COUNTED_ACTIONS, rate_secret()?)),
+            traffic: traffic.clone(),
+            actions: counters.table().clone(),
         });
         let alert_metrics = control::alerts::metrics();
         let webhook = webhook(&settings, &alert_metrics)?;
@@ -305,6 +312,8 @@ impl Gateway {
                 store,
                 vault,
                 store_pulse: store_threads.pulse(),
+                traffic,
+                counters,
             },
         )?;
         let mut workers = Vec::new();

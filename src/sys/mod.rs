@@ -6,4 +6,5 @@ pub(crate) mod child;
 pub(crate) mod memory;
 pub(crate) mod socket;
 pub(crate) mod thread;
+pub(crate) mod words;
 pub(crate) mod zeroed;

@@ -15,9 +15,15 @@ pub mod call_limit;
 pub mod connections;
 #[path = "../../../src/state/doors.rs"]
 pub mod doors;
+#[path = "../../../src/state/keyed_hash.rs"]
+mod keyed_hash;
+#[path = "../../../src/state/rates.rs"]
+pub mod rates;
 #[path = "../../../src/state/seqlock.rs"]
 mod seqlock;
 #[path = "../../../src/state/slots.rs"]
 mod slots;
 #[path = "../../../src/state/sync.rs"]
 mod sync;
+#[path = "../../../src/state/window.rs"]
+mod window;
