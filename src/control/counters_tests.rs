@@ -44,11 +44,8 @@ fn counts_go_on_where_they_were() {
     drop(first);
     let path = dir.path().join(FILE);
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-    assert_eq!(
-        fs::metadata(&path).unwrap().blocks() * 512,
-        fs::metadata(&path).unwrap().len(),
-        "every block is set aside"
-    );
+    let metadata = fs::metadata(&path).unwrap();
+    assert!(metadata.blocks() * 512 >= metadata.len(), "every block is set aside");
     let second = open(dir.path(), NOW_MS + 30_000);
     assert!(RULES.iter().all(|rule| used(&second, AGENTS[0], *rule, NOW_MS + 30_000) == 100));
     drop(second);
