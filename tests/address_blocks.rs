@@ -424,6 +424,11 @@ fn a_blocked_websocket_upgrade_is_no_way_round() {
     let gateway = Gateway::start(&[TEN, OPERATORS], upstream.address).ready();
     // Connections that stood before the lockout may not go on guessing over them.
     let mut waiting: Vec<Client> = (0..3).map(|_| from(gateway.tcp, CLIENT)).collect();
+    for client in &mut waiting {
+        // Until it is answered it may wait in the listener's queue.
+        client.send(b"{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}\n");
+        assert!(client.line().unwrap().contains("Authentication required"));
+    }
     let mut client = from(gateway.bridge, CLIENT);
     (0..10).for_each(|_| assert_eq!(client.ask(&wrong(&post(&call(1)))).status, 401));
     for client in &mut waiting {
