@@ -60,6 +60,10 @@ pub const AUTHENTICATION_MS: u64 = 10_000;
 /// Pings and pongs of one WebSocket client within a second. Clients ping every few seconds; each ping costs an answer.
 pub const MAX_CONTROL_FRAMES_PER_SECOND: u32 = 256;
 
+/// Messages of one WebSocket client in a row that are refused because there were too many, until its connection is closed (1008). A client that
+/// reads what it is told stops long before.
+pub const TOO_MANY_IN_A_ROW: u32 = 64;
+
 /// A comment goes out on an event stream that was silent for this long, so that nothing between us and the client cuts it.
 pub const SSE_KEEP_ALIVE_MS: u64 = 15_000;
 

@@ -16,6 +16,7 @@ use crate::door::session::Sealer;
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::Desk;
 use crate::gateway::spending::Spending;
+use crate::guard::actions::ActionRules;
 use crate::guard::content::ContentFilter;
 use crate::guard::hosts::Hosts;
 use crate::guard::inspect::Inspection;
@@ -24,7 +25,7 @@ use crate::guard::jwt::own::{OwnKey, SCOPE};
 use crate::guard::outbound::Outbound;
 use crate::guard::proxies::TrustedProxies;
 use crate::guard::spend::SpendRules;
-use crate::guard::{Authenticator, Issued, Permissions};
+use crate::guard::{Authenticator, Issued, LimitBook, Permissions};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
 use crate::state::blocks::{Blocks, Rules};
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) credentials: Arc<ArcSwap<Credentials>>,
     /// Addresses that may not come in, and what counts towards that.
     pub(crate) blocks: Arc<Blocks>,
+    /// What each agent may do. The control thread publishes.
+    pub(crate) limit_book: Arc<ArcSwap<LimitBook>>,
     pub(crate) sealer: Sealer,
     /// Sessions, the keys of an outside issuer, and the way of token requests to the control thread.
     pub(crate) desk: Desk,
@@ -121,6 +124,8 @@ pub(crate) struct Snapshot {
     pub(crate) outbound: Outbound,
     /// What attacks are looked for.
     pub(crate) inspection: Inspection,
+    /// What the policy says of tools that are counted.
+    pub(crate) actions: ActionRules,
     pub(crate) hosts: Hosts,
     pub(crate) proxies: TrustedProxies,
     /// TLS of each upstream that has it.
@@ -174,6 +179,7 @@ impl Snapshot {
             spend: SpendRules::new(&settings),
             outbound: Outbound::new(filter, &settings.policy),
             inspection: Inspection::new(settings.sanitize, &settings.policy),
+            actions: ActionRules::new(&settings.policy),
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),
             tls,

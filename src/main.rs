@@ -26,6 +26,8 @@ enum Command {
     Check(cli::check::Args),
     /// List the open connections of a running gateway, or close one
     Connections(cli::connections::Args),
+    /// What agents may do on a running gateway, what they have used of it, and when it begins anew
+    Limits(cli::limits::Args),
     /// Block addresses and networks of a running gateway, list what is blocked, lift it
     Block(cli::block::Args),
     /// Issue, list, rotate or revoke agents' tokens of a running gateway
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         Command::Init(args) => cli::init::run(&args),
         Command::Check(args) => cli::check::run(&args),
         Command::Connections(args) => cli::connections::run(&args),
+        Command::Limits(args) => cli::limits::run(&args),
         Command::Block(args) => cli::block::run(&args),
         Command::Token(args) => cli::token::run(&args),
         Command::Audit(args) => cli::audit::run(&args),

@@ -13,6 +13,7 @@ use ringwall::control::admin::AdminConfig;
 use ringwall::control::alerts::Alerts;
 use ringwall::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use ringwall::control::blocks::Blocking;
+use ringwall::control::counters::Counters;
 use ringwall::control::{ControlConfig, ControlPlane, ControlShared, Ended, keys};
 use ringwall::observe::metrics::{AuditMetrics, MetricSources};
 use ringwall::state::blocks::{Blocks, Rules};
@@ -20,6 +21,7 @@ use ringwall::state::connections::ConnectionTable;
 use ringwall::state::events::{Bell, Event, EventKind, EventQueue};
 use ringwall::state::health::HealthFacts;
 use ringwall::state::lifecycle::{Lifecycle, Phase};
+use ringwall::state::rates::RateTable;
 use ringwall::state::tools::ToolNames;
 use ringwall::vault::Vault;
 use rustix::process::{Signal, getpid, kill_process};
@@ -127,6 +129,18 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             kept_days: 365,
             blocking,
             blocks_changed: Arc::default(),
+            traffic: Arc::new(RateTable::new(10, [0; 16])),
+            counters: Counters::open(data_dir.path(), 10, 0).unwrap(),
+            limits: ringwall::control::limits::GivenLimits::new(
+                store.clone(),
+                Arc::default(),
+                ringwall::control::limits::RateTables {
+                    traffic: Arc::new(ringwall::state::rates::RateTable::new(1, [0; 16])),
+                    actions: Arc::new(ringwall::state::rates::RateTable::new(1, [0; 16])),
+                },
+                Arc::clone(&events),
+                clock,
+            ),
             tokens: ringwall::control::tokens::Tokens::new(store.clone(), Arc::default(), Arc::clone(&events), clock),
             store,
             vault,

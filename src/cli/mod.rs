@@ -11,6 +11,7 @@ pub mod connections;
 pub mod health;
 pub mod init;
 pub mod inspect;
+pub mod limits;
 pub mod sample_server;
 pub mod serve;
 pub mod token;

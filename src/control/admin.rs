@@ -21,6 +21,7 @@ pub mod billing;
 pub mod blocks;
 pub mod connections;
 mod document;
+pub mod limits;
 pub mod providers;
 pub mod sessions;
 pub mod tokens;
@@ -45,17 +46,20 @@ use utoipa_axum::routes;
 
 use self::audit::{AuditPlace, Turnstile};
 use self::document::{Document, Guarded};
+use self::limits::LimitedTool;
 use self::verification::Verifications;
 use super::alerts::Alerts;
 use super::audit::AuditSignals;
 use super::blocks::Blocking;
 use super::health::{self, HealthSource};
 use super::http::{answer, json, problem};
+use super::limits::GivenLimits;
 use super::oauth::OAuth;
 use super::tokens::Tokens;
 use crate::gateway::spending::Spending;
 use crate::guard::Denial;
 use crate::guard::blocks::denial;
+use crate::guard::rates::Traffic;
 use crate::observe::metrics::{CONTENT_TYPE, MetricSources};
 use crate::settings::policy::Agent;
 use crate::state::blocks::Place;
@@ -79,6 +83,10 @@ pub struct AdminConfig {
     pub agents: Vec<Agent>,
     /// Where the audit trail is, if there is one.
     pub audit: Option<AuditPlace>,
+    /// The limits of what reaches the gateway; `None`: there are none.
+    pub traffic: Option<Traffic>,
+    /// Tools that the policy names and limits.
+    pub limited_tools: Vec<LimitedTool>,
 }
 
 /// What the handlers share.
@@ -95,6 +103,7 @@ pub(crate) struct Admin {
     pub(crate) store: Store,
     pub(crate) tokens: Tokens,
     pub(crate) blocking: Blocking,
+    pub(crate) limits: GivenLimits,
     pub(crate) vault: Vault,
     /// Where `JWT_SECRET` is set.
     pub(crate) sessions: Option<Arc<OAuth>>,
@@ -110,6 +119,8 @@ fn operators_routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(agents::list))
         .routes(routes!(agents::read))
+        .routes(routes!(limits::list))
+        .routes(routes!(limits::read, limits::give, limits::take_back))
         .routes(routes!(tokens::list, tokens::issue))
         .routes(routes!(tokens::read, tokens::revoke))
         .routes(routes!(tokens::rotate))

@@ -155,6 +155,16 @@ impl Rig {
                 clock,
             ),
             blocks_changed,
+            limits: limits::GivenLimits::new(
+                store.clone(),
+                Arc::default(),
+                limits::RateTables {
+                    traffic: Arc::new(crate::state::rates::RateTable::new(1024, [7; 16])),
+                    actions: Arc::new(crate::state::rates::RateTable::new(1024, [7; 16])),
+                },
+                Arc::clone(&events),
+                clock,
+            ),
             vault: crate::vault::Vault::open(
                 store.clone(),
                 Vec::new(),

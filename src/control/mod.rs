@@ -14,6 +14,7 @@ pub(crate) mod gatekeeper;
 mod health;
 pub(crate) mod http;
 pub mod keys;
+pub mod limits;
 pub mod oauth;
 pub mod otlp;
 pub mod probes;
@@ -41,6 +42,7 @@ use self::blocks::Blocking;
 use self::counters::Counters;
 use self::gatekeeper::{Form, Gatekeeper};
 use self::health::HealthSource;
+use self::limits::GivenLimits;
 use self::oauth::jwks::{JwksConfig, Keeper};
 use self::oauth::{OAuth, SessionsConfig, Told};
 use self::otlp::OtlpConfig;
@@ -125,6 +127,8 @@ pub struct ControlShared {
     pub blocking: Blocking,
     /// Wakes whoever looks after blocks.
     pub blocks_changed: Arc<Notify>,
+    /// What agents may do, and what operators change of it.
+    pub limits: GivenLimits,
     /// Credentials of providers.
     pub vault: Vault,
     /// Whether a write to the database hangs.
@@ -194,8 +198,8 @@ async fn run(
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, otlp, .. } = config;
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, exits, mailbox, .. } = shared;
-    let ControlShared { store, store_pulse, tokens, vault, blocking, blocks_changed, spending, kept_days, .. } = shared;
-    let ControlShared { traffic, counters, .. } = shared;
+    let ControlShared { store, store_pulse, tokens, limits, vault, blocking, blocks_changed, .. } = shared;
+    let ControlShared { spending, kept_days, traffic, counters, .. } = shared;
     let (alert_metrics, worker_metrics) = (Arc::clone(&metrics.alerts), metrics.workers.clone());
     let record = Record::new(store.clone(), alerts.clone(), exits.journal, clock);
     let told = Told { events: Arc::clone(&events), alerts: alerts.clone(), clock };
@@ -221,6 +225,7 @@ async fn run(
         store,
         tokens: tokens.clone(),
         blocking: blocking.clone(),
+        limits,
         vault,
         sessions: grants.sessions.as_ref().map(|(oauth, _)| Arc::clone(oauth)),
         searches: Arc::new(Semaphore::new(1)),

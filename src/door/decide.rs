@@ -7,9 +7,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::door::spread::Spread;
+use crate::guard::actions;
 use crate::guard::identity::{self, AgentArgument};
 use crate::guard::inspect;
 use crate::guard::outbound::Found;
+use crate::guard::rates::{Action, Charged, Subject};
 use crate::guard::{Denial, Principal};
 use crate::observe::metrics::Limit;
 use crate::rpc::era::EraFault;
@@ -18,7 +20,7 @@ use crate::rpc::{Envelope, Era, Kind, Method, Parser};
 use crate::state::events::{Event, Reservation, Severity};
 use crate::upstream::outgoing::Edits;
 use crate::upstream::route::{Fan, Unroutable};
-use crate::upstream::{Message, Target};
+use crate::upstream::{Message, Target, Upstream};
 use crate::worker::Worker;
 
 use super::session::Session;
@@ -107,7 +109,7 @@ pub(crate) fn check_shape(envelope: &Envelope, parser: &Parser) -> Result<(), Re
 }
 
 /// Decides about a message whose shape was checked. `parser` is the one that made its envelope. A call that will be made gets a place in
-/// the audit trail, in `reservation`.
+/// the audit trail, in `reservation`, and is counted, as `charged`: who does not send it gives that back.
 ///
 /// # Errors
 /// [`Refused`].
@@ -116,7 +118,7 @@ pub(crate) fn decide(
     parser: &Parser,
     message: &Message<'_>,
     asking: &Asking<'_>,
-    reservation: &mut Option<Reservation>,
+    (reservation, charged): (&mut Option<Reservation>, &mut Charged),
 ) -> Result<Decision, Refused> {
     let envelope = message.envelope;
     let agent = identity::check(asking.principal, envelope, parser).map_err(Refused::Denied)?;
@@ -178,12 +180,10 @@ pub(crate) fn decide(
         edits.insert_agent_id(envelope, message.raw, &own);
     }
     upstream.catalog.check(message, own_name).map_err(Refused::Era)?;
-    // What charges comes last: who is refused before has nothing to be given back.
     let mut held = None;
-    if envelope.method == Method::ToolsCall && worker.snapshot().spend.any() {
-        let record = || reserve_record(worker);
-        held =
-            spend::reserve(worker, asking.principal, message, upstream, own_name, record).map_err(Refused::Denied)?;
+    // What charges comes last: who is refused before has nothing to be given back.
+    if envelope.kind == Kind::Request && envelope.method == Method::ToolsCall {
+        held = charge(worker, parser, message, asking, (upstream, own_name), charged).map_err(Refused::Denied)?;
     }
     Ok(Decision::Forward(index, edits, held))
 }
@@ -258,6 +258,47 @@ fn inspect(
     }
     worker.record(event.with_details(format_args!("let pass (SANITIZE_MODE=monitor): {}", denial.recorded())));
     Ok(())
+}
+
+/// Charges a tool call that everything else lets pass: the minute, the hour and the day, then its price, then the number that it calls. What it is
+/// refused for at last is given back to those before.
+fn charge(
+    worker: &Rc<Worker>,
+    parser: &Parser,
+    message: &Message<'_>,
+    asking: &Asking<'_>,
+    (upstream, tool): (&Upstream, &str),
+    charged: &mut Charged,
+) -> Result<Option<Box<Held>>, Denial> {
+    let snapshot = worker.snapshot();
+    let price = || match snapshot.spend.any() {
+        true => spend::reserve(worker, asking.principal, message, upstream, tool, || reserve_record(worker)),
+        false => Ok(None),
+    };
+    if !snapshot.settings.rates.enabled {
+        return price();
+    }
+    let said = snapshot.actions.of(&upstream.name, tool).map_err(|actions::NameTooLong| Denial::ToolNotPermitted)?;
+    let number = match said.and_then(|said| said.recipient) {
+        None => None,
+        Some(recipient) => actions::number(recipient, message.envelope, message.raw)
+            .map_err(|actions::Unclear| Denial::UnclearRecipient { argument: recipient.clone() })?,
+    };
+    let book = worker.shared.limit_book.load();
+    let subject = Subject::new(asking.principal, asking.client, message.envelope, parser);
+    let action = Action {
+        subject,
+        limits: subject.limits(&book),
+        upstream: &upstream.name,
+        tool,
+        tool_limits: said.map(|said| said.limits),
+        number: number.as_deref(),
+    };
+    *charged = worker.charge(|table, now_ms| action.charge_calls(table, now_ms))?;
+    let held = price().inspect_err(|_| worker.give_back(charged))?;
+    // Refused here, what is held is dropped, and so given back.
+    worker.charge(|table, now_ms| action.charge_number(table, charged, now_ms))?;
+    Ok(held)
 }
 
 /// Room for the audit line of a call that is about to be made; production makes no call that cannot be recorded.

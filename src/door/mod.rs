@@ -1,6 +1,7 @@
 //! Bytes in: accepting connections, and the protocols spoken on them.
 //!
-//! A connection is admitted before a byte of it is read: deny list and blocks, the door's limit, the address's limit, in this order, cheapest first. What
+//! A connection is admitted before a byte of it is read: deny list and blocks, the door's limit, the address's limit, on the TCP door how often the
+//! address may come, in this order: what a connection is refused for is charged nowhere. What
 //! is refused gets one answer and is closed; a flood of refused connections costs a send and a close each. Of a trusted proxy's
 //! connection the first bytes are read before, because they may say whose it is ([`proxied`]).
 
@@ -118,13 +119,17 @@ fn refuse(worker: &Rc<Worker>, accepted: Accepted, denial: &Denial) {
     if denial.is_of_address() {
         worker.note_blocked(accepted.peer.ip(), denial);
     } else {
-        worker.metrics.refusals.inc(denial.rule());
+        worker.note_refusal(denial, accepted.peer.ip());
         match denial {
             Denial::DoorFull => worker.metrics.limit(Limit::DoorConnections),
             Denial::AddressFull => worker.metrics.limit(Limit::AddressConnections),
             _ => {}
         }
-        worker.record(worker.event(denial.event(), accepted.peer).with_rule(denial.rule()));
+        let event = worker.event(denial.event(), accepted.peer).with_rule(denial.rule());
+        worker.record(match denial {
+            Denial::RateLimited(_) => event.with_details(format_args!("{}", denial.text())),
+            _ => event,
+        });
     }
     turn_away(worker, accepted.door, accepted.tcp, denial);
 }
@@ -148,17 +153,26 @@ fn permit(worker: &Worker, door: Door, peer: SocketAddr) -> Result<ConnectionEnt
         worker: worker.index,
         now_ms: worker.tick_epoch_ms(),
     };
-    worker.shared.connections.open(&arrival).map_err(denial_of)
+    let entry = worker.shared.connections.open(&arrival).map_err(denial_of)?;
+    // What is opened gives its places back when it is dropped.
+    if door == Door::Tcp && arrival.address_limit.is_some() {
+        worker.admit_connection(peer.ip())?;
+    }
+    Ok(entry)
 }
 
-/// Blocks and the address's limit, for the client that a proxy has named.
-fn permit_client(worker: &Worker, entry: &mut ConnectionEntry, client: IpAddr) -> Result<(), Denial> {
+/// Blocks, the address's limit and how often it may come, for the client that a proxy has named.
+fn permit_client(worker: &Worker, door: Door, entry: &mut ConnectionEntry, client: IpAddr) -> Result<(), Denial> {
     let snapshot = worker.snapshot();
     if let Some(denial) = worker.keeps_out(client) {
         return Err(denial);
     }
     let limit = (!snapshot.proxies.trusts(client)).then(|| per_ip(&snapshot));
-    entry.set_client_ip(client, limit).map_err(denial_of)
+    entry.set_client_ip(client, limit).map_err(denial_of)?;
+    if door == Door::Tcp && limit.is_some() {
+        worker.admit_connection(client)?;
+    }
+    Ok(())
 }
 
 fn per_ip(snapshot: &Snapshot) -> u16 {

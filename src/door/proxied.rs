@@ -40,7 +40,7 @@ pub(super) async fn arrive(worker: Rc<Worker>, mut accepted: Accepted, mut entry
         Ok(source) => {
             if let Some(client) = source.map(unmapped) {
                 accepted.peer = client;
-                if let Err(denial) = super::permit_client(&worker, &mut entry, client.ip()) {
+                if let Err(denial) = super::permit_client(&worker, accepted.door, &mut entry, client.ip()) {
                     return super::refuse(&worker, accepted, &denial);
                 }
             }

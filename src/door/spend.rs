@@ -24,7 +24,7 @@ use crate::guard::spend::{Priced, account_of_entry, payer};
 use crate::rpc::{Envelope, Kind};
 use crate::settings::money::Usd;
 use crate::state::events::{Event, EventKind, Outcome, Reservation};
-use crate::state::spend::{Account, Charge, Day, Over, Span};
+use crate::state::spend::{Account, Caps, Charge, Day, Over, Span};
 use crate::store::spend::{Closing, OpenId, Opening, Written};
 use crate::upstream::{Message, Upstream};
 use crate::worker::Worker;
@@ -107,7 +107,15 @@ pub(crate) fn reserve(
         }
         None => Denial::SpendUnrecorded,
     };
-    let caps = rules.caps(principal);
+    let caps = match principal.agent() {
+        // What operators say goes before the policy.
+        Some(id) => {
+            let book = worker.shared.limit_book.load();
+            let limits = book.of(id);
+            Caps { day: limits.spend_per_day_microusd, month: limits.spend_per_month_microusd }
+        }
+        None => rules.caps(principal),
+    };
     let account = spending.accounts.charge(name, microusd, caps, now).map_err(refused)?;
     let of_entry = match priced.caps {
         None => None,

@@ -104,11 +104,13 @@ impl<T: Taker> Frames<T> {
         loop {
             match self.decoder.next_event(buf) {
                 Ok(None) => return Ok(()),
-                Ok(Some(Event::Text(span))) => {
-                    if self.taker.text(peer, span.of(buf), now_ns).await == Next::Close {
+                Ok(Some(Event::Text(span))) => match self.taker.text(peer, span.of(buf), now_ns).await {
+                    Next::More => {}
+                    Next::Close => {
                         return Err(self.close(CloseCode::POLICY_VIOLATION, "Authentication failed"));
                     }
-                }
+                    Next::TooMany => return Err(self.close(CloseCode::POLICY_VIOLATION, "Rate limit exceeded")),
+                },
                 Ok(Some(Event::Binary(span))) => {
                     if self.taker.binary(peer, span.of(buf)).await {
                         peer.ready_for_more().await;

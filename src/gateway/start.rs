@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use self::upstreams::{Children, broker_source, probe_targets, start_children, upstream_tls};
 use crate::control::admin::audit::AuditPlace;
+use crate::control::admin::limits::limited_tools;
 use crate::control::admin::{AdminConfig, SettingShown, SettingsShown};
 use crate::control::alerts::Alerts;
 use crate::control::alerts::webhook::{Patience, Webhook, WebhookConfig};
@@ -19,6 +20,7 @@ use crate::control::anomaly::facts::Mailbox;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter, line, pseudonym};
 use crate::control::blocks::Blocking;
 use crate::control::counters::{Counters, CountersError};
+use crate::control::limits::{GivenLimits, RateTables};
 use crate::control::oauth::jwks::JwksConfig;
 use crate::control::oauth::{OAuthConfig, SessionsConfig};
 use crate::control::otlp::OtlpConfig;
@@ -29,6 +31,8 @@ use crate::door::sse::Inboxes;
 use crate::gateway::desk::{Desk, Visits};
 use crate::gateway::spending::Spending;
 use crate::gateway::{Shared, Snapshot, block_rules};
+use crate::guard::LimitBook;
+use crate::guard::rates::Traffic;
 use crate::guard::spend::SpendRules;
 use crate::observe::metrics::{AlertMetrics, MetricSources, SpendMetrics, WorkerMetrics};
 use crate::settings::Settings;
@@ -185,6 +189,8 @@ impl Gateway {
         let blocks = open_blocks(&settings, &store, Arc::clone(&blocks_changed))?;
         let spend_metrics = Arc::<SpendMetrics>::default();
         let spending = open_spending(&settings, &store, &spend_metrics)?;
+        let limit_book = LimitBook::new(&settings.policy, &settings.rates).with_all(store.limits_now()?);
+        let limit_book = Arc::new(ArcSwap::from_pointee(limit_book));
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
         let audit_metrics = Arc::default();
         let mailbox: Option<Arc<Mailbox>> = settings.records.anomaly_detector.then(Arc::default);
@@ -225,6 +231,7 @@ impl Gateway {
             connections: connections.clone(),
             credentials: credentials.clone(),
             blocks: blocks.clone(),
+            limit_book: limit_book.clone(),
             sealer: Sealer::new(session_key.expose()),
             spending: Some(spending.clone()),
             children: children.as_ref().map(|(handle, _)| handle.clone()),
@@ -259,6 +266,8 @@ impl Gateway {
                         trail: settings.records.audit_dir.clone(),
                         state: settings.records.data_dir.clone(),
                     }),
+                    traffic: Traffic::new(&settings.rates, &shared.traffic),
+                    limited_tools: limited_tools(&settings.policy),
                 },
                 facts: facts.clone(),
                 targets: probe_targets(&settings, &lifecycle),
@@ -309,6 +318,13 @@ impl Gateway {
                 spending: Some(spending.clone()),
                 kept_days: settings.records.usage_logs_days,
                 tokens: Tokens::new(store.clone(), credentials, shared.events(count), crate::worker::epoch_ms),
+                limits: GivenLimits::new(
+                    store.clone(),
+                    limit_book,
+                    RateTables { traffic: shared.traffic.clone(), actions: shared.actions.clone() },
+                    shared.events(count),
+                    crate::worker::epoch_ms,
+                ),
                 store,
                 vault,
                 store_pulse: store_threads.pulse(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::guard::inspect::Found;
 use crate::guard::jwt::Refusal;
 use crate::guard::outbound::Offending;
+use crate::guard::rates::Exceeded;
 use crate::rpc::reply::{Amount, ToolRefusal};
 use crate::settings::money::Usd;
 use crate::state::events::EventKind;
@@ -62,6 +63,13 @@ pub enum Denial {
     InvalidInput(Box<Found>),
     /// A text that goes to people says what it must not, or gives away what it must not.
     ContentBlocked(Box<Offending>),
+    /// A voice action does not say clearly whom it calls.
+    UnclearRecipient {
+        /// The argument that is to say it, as the policy names it.
+        argument: Arc<str>,
+    },
+    /// It was done already as often as it may be.
+    RateLimited(Exceeded),
 }
 
 /// What a call would exceed.
@@ -140,9 +148,12 @@ impl Denial {
             Self::DoorFull | Self::AddressFull => Tell::Http(503),
             Self::MissingToken | Self::MalformedAuthorization | Self::BadToken | Self::BadJwt(_) => Tell::Http(401),
             Self::ForeignAgent { .. } | Self::AmbiguousAgent | Self::InvalidInput(_) => Tell::Call,
-            Self::SpendCap(_) | Self::Unpriceable | Self::ContentBlocked(_) => Tell::Call,
+            Self::UnclearRecipient { .. } | Self::SpendCap(_) | Self::Unpriceable | Self::ContentBlocked(_) => {
+                Tell::Call
+            }
             Self::ToolNotPermitted => Tell::Unknown,
             Self::AuditUnavailable | Self::SpendUnrecorded => Tell::Rpc { status: 503, code: -32603 },
+            Self::RateLimited(exceeded) => exceeded.limit.tell(),
         }
     }
 
@@ -180,6 +191,10 @@ impl Denial {
             Self::InvalidInput(found) => {
                 format!("Invalid input for \"{}\": {}", found.field(), found.finding.rule.label()).into()
             }
+            Self::UnclearRecipient { argument } => {
+                format!("Invalid input for \"{argument}\": must be one number").into()
+            }
+            Self::RateLimited(exceeded) => exceeded.text(),
         }
     }
 
@@ -214,13 +229,28 @@ impl Denial {
             Self::AuditUnavailable => "audit",
             Self::InvalidInput(found) => found.finding.rule.class().name(),
             Self::ContentBlocked(offending) => offending.offence.rule(),
+            Self::UnclearRecipient { .. } => "recipient",
+            Self::RateLimited(exceeded) => exceeded.limit.rule(),
+        }
+    }
+
+    /// What is known of the limit, where it is one.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<&Exceeded> {
+        match self {
+            Self::RateLimited(exceeded) => Some(exceeded),
+            _ => None,
         }
     }
 
     /// The limit that it is about, where it is about one.
     #[must_use]
     pub fn limit(&self) -> Option<LimitHit> {
-        let Self::SpendCap(cap) = self else { return None };
+        let cap = match self {
+            Self::SpendCap(cap) => cap,
+            Self::RateLimited(exceeded) => return exceeded.hit(),
+            _ => return None,
+        };
         Some(LimitHit {
             limit_type: cap.name(),
             current: Amount::Money(Usd(cap.taken)),
@@ -236,16 +266,17 @@ impl Denial {
     /// What a caller is told beside the sentence, which is `text`.
     #[must_use]
     pub fn refusal<'a>(&'a self, text: &'a str) -> ToolRefusal<'a> {
-        let hit = self.limit();
+        let (hit, exceeded) = (self.limit(), self.exceeded());
+        let count = |of: fn(&Exceeded) -> u64| exceeded.map(of);
         ToolRefusal {
             error: text,
             rule: self.rule(),
             field: self.field(),
             limit_type: hit.map(|hit| hit.limit_type),
-            current: hit.map(|hit| hit.current),
-            max: hit.map(|hit| hit.max),
+            current: hit.map(|hit| hit.current).or(count(|exceeded| exceeded.current).map(Amount::Count)),
+            max: hit.map(|hit| hit.max).or(count(|exceeded| exceeded.max).map(Amount::Count)),
             reset_description: hit.map(|hit| hit.resets),
-            retry_after_ms: hit.map(|hit| hit.retry_after_ms),
+            retry_after_ms: hit.map(|hit| hit.retry_after_ms).or(count(|exceeded| exceeded.retry_after_ms)),
         }
     }
 
@@ -303,7 +334,7 @@ impl Denial {
             | Self::BadToken
             | Self::BadJwt(_)
             | Self::ForeignAgent { .. } => EventKind::InvalidAuth,
-            Self::AmbiguousAgent | Self::InvalidInput(_) => EventKind::InvalidInput,
+            Self::AmbiguousAgent | Self::InvalidInput(_) | Self::UnclearRecipient { .. } => EventKind::InvalidInput,
             // Not a failed authentication: who calls is known, and guesses of tools must not count towards a lockout.
             Self::ToolNotPermitted => EventKind::ComplianceBlocked,
             Self::SpendCap(_) => EventKind::RateLimitExceeded,
@@ -311,6 +342,7 @@ impl Denial {
             Self::SpendUnrecorded => EventKind::ComplianceBlocked,
             Self::AuditUnavailable => EventKind::Alert,
             Self::ContentBlocked(_) => EventKind::ContentBlocked,
+            Self::RateLimited(_) => EventKind::RateLimitExceeded,
         }
     }
 }

@@ -8,6 +8,7 @@
 //! [`identity`], [`permission`], [`inspect`], [`spend`] and [`price`]. On what agents send to people: [`outbound`], which asks
 //! [`content`] and [`sensitive`].
 
+pub mod actions;
 pub mod authenticate;
 pub mod blocks;
 pub mod content;
@@ -16,15 +17,18 @@ pub mod hosts;
 pub mod identity;
 pub mod inspect;
 pub mod jwt;
+pub mod limits;
 pub mod outbound;
 pub mod permission;
 pub mod price;
 pub mod proxies;
+pub mod rates;
 pub mod sensitive;
 pub mod spend;
 
 pub use authenticate::{Authenticator, Issued, Principal, Shown};
 pub use denial::Denial;
+pub use limits::LimitBook;
 pub use outbound::Outbound;
 pub use permission::{Access, Permissions};
 pub use proxies::TrustedProxies;

@@ -116,6 +116,30 @@ pub enum Limit {
     UpstreamInFlight,
     /// Room in the audit queue.
     AuditQueue,
+    /// HTTP requests of an address, `HTTP_RATE_LIMIT_PER_IP`.
+    AddressRequests,
+    /// HTTP requests of everyone, `HTTP_RATE_LIMIT_GLOBAL`.
+    GlobalRequests,
+    /// How often an address may connect to the TCP door.
+    AddressConnectionRate,
+    /// Messages of a client, `RATE_LIMIT_MAX_REQUESTS`.
+    ClientMessages,
+    /// Messages of a client in a second, `RATE_LIMIT_BURST_REQUESTS`.
+    ClientBurst,
+    /// Tool calls of an agent a minute.
+    AgentMinute,
+    /// Tool calls of an agent an hour.
+    AgentHour,
+    /// Tool calls of an agent a day.
+    AgentDay,
+    /// Calls of a tool a minute.
+    ToolMinute,
+    /// Calls of a tool an hour.
+    ToolHour,
+    /// Calls of a tool a day.
+    ToolDay,
+    /// Voice actions to one number a day.
+    SameNumber,
 }
 
 impl Limit {
@@ -127,6 +151,18 @@ impl Limit {
         Limit::MessageSize,
         Limit::UpstreamInFlight,
         Limit::AuditQueue,
+        Limit::AddressRequests,
+        Limit::GlobalRequests,
+        Limit::AddressConnectionRate,
+        Limit::ClientMessages,
+        Limit::ClientBurst,
+        Limit::AgentMinute,
+        Limit::AgentHour,
+        Limit::AgentDay,
+        Limit::ToolMinute,
+        Limit::ToolHour,
+        Limit::ToolDay,
+        Limit::SameNumber,
     ];
 
     /// The name in labels.
@@ -139,6 +175,18 @@ impl Limit {
             Limit::MessageSize => "message_size",
             Limit::UpstreamInFlight => "upstream_in_flight",
             Limit::AuditQueue => "audit_queue",
+            Limit::AddressRequests => "address_requests",
+            Limit::GlobalRequests => "global_requests",
+            Limit::AddressConnectionRate => "address_connection_rate",
+            Limit::ClientMessages => "client_messages",
+            Limit::ClientBurst => "client_burst",
+            Limit::AgentMinute => "agent_minute",
+            Limit::AgentHour => "agent_hour",
+            Limit::AgentDay => "agent_day",
+            Limit::ToolMinute => "tool_minute",
+            Limit::ToolHour => "tool_hour",
+            Limit::ToolDay => "tool_day",
+            Limit::SameNumber => "same_number",
         }
     }
 }

@@ -113,7 +113,21 @@ pub fn tool_refusal(out: &mut Vec<u8>, id: EchoId<'_>, refusal: &ToolRefusal<'_>
     push_string(out, refusal.error);
     out.extend_from_slice(b"}],\"structuredContent\":{\"error\":");
     push_string(out, refusal.error);
-    out.extend_from_slice(b",\"rule\":");
+    out.push(b',');
+    reasons(out, refusal);
+    out.extend_from_slice(b"}}}");
+}
+
+/// Appends what else is known of a refusal, as the `data` of an error: an object.
+pub fn refusal_data(out: &mut Vec<u8>, refusal: &ToolRefusal<'_>) {
+    out.push(b'{');
+    reasons(out, refusal);
+    out.push(b'}');
+}
+
+fn reasons(out: &mut Vec<u8>, refusal: &ToolRefusal<'_>) {
+    push_string(out, "rule");
+    out.push(b':');
     push_string(out, refusal.rule);
     let reset = ("resetDescription", refusal.reset_description);
     for (name, text) in [("field", refusal.field), ("limitType", refusal.limit_type), reset] {
@@ -130,7 +144,6 @@ pub fn tool_refusal(out: &mut Vec<u8>, id: EchoId<'_>, refusal: &ToolRefusal<'_>
             let _ = write!(Escaper(out), "{amount}");
         }
     }
-    out.extend_from_slice(b"}}}");
 }
 
 fn open(out: &mut Vec<u8>, id: EchoId<'_>) {
@@ -288,6 +301,15 @@ mod tests {
                        "max": 0.0079, "resetDescription": "in 12 s", "retryAfterMs": 12000})
             );
             assert_eq!(result.get("resultType").is_some(), modern);
+            let mut data = Vec::new();
+            refusal_data(&mut data, &refusal);
+            let mut told = result["structuredContent"].clone();
+            told.as_object_mut().unwrap().remove("error");
+            assert_eq!(
+                serde_json::from_slice::<Value>(&data).unwrap(),
+                told,
+                "an error has the same beside its message"
+            );
         }
         let mut out = Vec::new();
         tool_refusal(&mut out, EchoId::Raw(b"3"), &ToolRefusal { error: "no", rule: "r", ..Default::default() }, false);

@@ -20,6 +20,7 @@ pub mod alerts;
 mod backup;
 pub mod blocks;
 pub mod credentials;
+pub mod limits;
 mod open;
 mod reader;
 mod schema;

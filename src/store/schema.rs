@@ -4,7 +4,7 @@
 //! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
 
 /// In the order in which they are taken. New ones go to the end.
-pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS, BLOCKS, SPEND];
+pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS, BLOCKS, SPEND, AGENT_LIMITS];
 
 /// Tokens of agents. What is shown once is not here, only its SHA-256.
 const TOKENS: &str = "
@@ -94,5 +94,19 @@ const SPEND: &str = "
         unsettled_calls    INTEGER NOT NULL,
         unsettled_microusd INTEGER NOT NULL,
         PRIMARY KEY (day, payer, upstream, tool)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Limits that operators have given agents. A number that is not given is NULL.
+const AGENT_LIMITS: &str = "
+    CREATE TABLE agent_limits (
+        agent                    TEXT PRIMARY KEY CHECK (length(agent) BETWEEN 1 AND 128),
+        per_minute               INTEGER CHECK (per_minute BETWEEN 0 AND 1000000000),
+        per_hour                 INTEGER CHECK (per_hour BETWEEN 0 AND 1000000000),
+        per_day                  INTEGER CHECK (per_day BETWEEN 0 AND 1000000000),
+        same_number_per_day      INTEGER CHECK (same_number_per_day BETWEEN 0 AND 1000000000),
+        spend_per_day_microusd   INTEGER CHECK (spend_per_day_microusd >= 0),
+        spend_per_month_microusd INTEGER CHECK (spend_per_month_microusd >= 0),
+        updated_ms               INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
 ";

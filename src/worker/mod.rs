@@ -12,6 +12,7 @@ mod blocking;
 pub(crate) mod framing;
 pub(crate) mod open;
 pub(crate) mod outbox;
+pub(crate) mod rates;
 pub(crate) mod read_ahead;
 pub(crate) mod receiver;
 pub(crate) mod runtime;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::door::traced::Traced;
 use crate::gateway::{Shared, Snapshot};
 use crate::guard::blocks::Repeats;
+use crate::guard::rates::Traffic;
 use crate::guard::{Access, Principal};
 use crate::observe::calls::ToolRows;
 use crate::observe::metrics::WorkerMetrics;
@@ -34,6 +36,7 @@ use crate::rpc;
 use crate::state::call_records::CallRecord;
 use crate::state::events::{Event, EventKind, EventQueue, Outcome, clip_bytes};
 use crate::state::lifecycle::{Door, Phase};
+use crate::state::rates::RateTable;
 use crate::upstream::Upstreams;
 use crate::wire::http1::request::RequestHead;
 use crate::wire::http1::response::ResponseHead;
@@ -110,10 +113,12 @@ pub(crate) struct Limits {
     pub(crate) max_buffer_bytes: usize,
     /// What may be held of an answer: `MAX_BUFFER_SIZE`.
     pub(crate) max_held_bytes: usize,
+    /// How much may reach the gateway; `None`: as much as there is.
+    pub(crate) traffic: Option<Traffic>,
 }
 
 impl Limits {
-    fn of(snapshot: &Snapshot) -> Self {
+    fn of(snapshot: &Snapshot, table: &RateTable) -> Self {
         let doors = &snapshot.settings.doors;
         Self {
             idle_timeout_ms: millis(doors.ws_idle_timeout),
@@ -132,6 +137,7 @@ impl Limits {
                 .unwrap_or(0),
             max_message_bytes: doors.max_message_size,
             max_buffer_bytes: doors.max_buffer_size as usize,
+            traffic: Traffic::new(&snapshot.settings.rates, table),
             max_held_bytes: (doors.max_buffer_size as usize).min(crate::bounds::MAX_HELD_ANSWER_BYTES),
         }
     }
@@ -169,7 +175,7 @@ impl Worker {
         Rc::new(Self {
             index,
             upstreams: Upstreams::new(&shared, &snapshot),
-            limits: Cell::new(Limits::of(&snapshot)),
+            limits: Cell::new(Limits::of(&snapshot, &shared.traffic)),
             metrics: shared.metrics(index),
             events: shared.events(index),
             snapshot: RefCell::new(Rc::new(snapshot)),
@@ -250,6 +256,22 @@ impl Worker {
     pub(crate) fn epoch_ms_at(&self, now_ns: u64) -> u64 {
         let (epoch_ms, at_ns) = self.tick.get();
         epoch_ms.saturating_add(now_ns.saturating_sub(at_ns) / 1_000_000)
+    }
+
+    /// Counts a message that was refused before anything was done for it.
+    pub(crate) fn count_refused(&self, door: Door, envelope: &rpc::Envelope, name: &[u8]) {
+        if envelope.kind == rpc::Kind::Request {
+            self.count_call(&EndedCall {
+                door,
+                upstream: None,
+                method: envelope.method,
+                name,
+                outcome: Outcome::Refused,
+                now_ns: 0,
+                duration_ns: 0,
+                traced: None,
+            });
+        }
     }
 
     /// Counts a request that has ended.
@@ -345,7 +367,7 @@ impl Worker {
             }
             let newest = self.shared.snapshot.load();
             if !Arc::ptr_eq(&newest, &**self.snapshot.borrow()) {
-                self.limits.set(Limits::of(&newest));
+                self.limits.set(Limits::of(&newest, &self.shared.traffic));
                 *self.snapshot.borrow_mut() = Rc::new(newest.clone());
                 self.generation.set(self.generation.get().wrapping_add(1));
             }

@@ -1,9 +1,10 @@
-//! `/admin/agents`: who may come in as an agent: those of the policy file, and those that tokens were issued to.
+//! `/admin/agents`: who may come in as an agent: those of the policy file, those that tokens were issued to, and those that were given limits
+//! (whom an outside issuer may vouch for).
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /admin/agents?limit=&cursor=` | 200 and a page, in the order of the ids |
-//! | `GET /admin/agents/{id}` | 200; 404 for one that neither knows |
+//! | `GET /admin/agents/{id}` | 200; 404 for one that nobody knows |
 
 use std::collections::BTreeMap;
 
@@ -15,8 +16,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::Admin;
 use super::accept::{AgentId, Asked, Limit, Named, Refused, Told, rows};
 use super::document::{BadQuery, Guarded, Missing};
+use super::limits::LimitsShown;
 use super::tokens::unavailable;
 use crate::control::http::{json, rfc3339};
+use crate::guard::LimitBook;
 use crate::settings::policy::Agent;
 use crate::store::tokens::TokenOwner;
 
@@ -56,6 +59,10 @@ pub struct AgentShown {
     /// When one of these was last used, as far as it was written down.
     #[schema(format = DateTime)]
     pub last_used_at: Option<String>,
+    /// What it may do, whoever has said so: `/admin/agents/{id}/limits` says who.
+    pub limits: LimitsShown,
+    /// Whether an operator has given it limits.
+    pub given_limits: bool,
 }
 
 /// A page of agents.
@@ -83,8 +90,12 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(part): Asked<Part>) -
     for owner in &owners {
         merged.entry(&owner.agent).or_default().1 = Some(owner);
     }
+    let book = admin.limits.book();
+    for id in book.all_overridden().filter(|id| after.as_ref().is_none_or(|after| *id > after.as_str())) {
+        merged.entry(id).or_default();
+    }
     let page: Vec<_> =
-        merged.iter().take(limit).map(|(id, (agent, owner))| AgentShown::of(id, *agent, *owner)).collect();
+        merged.iter().take(limit).map(|(id, (agent, owner))| AgentShown::of(id, *agent, *owner, &book)).collect();
     let next = page.last().filter(|_| merged.len() > limit).map(|agent| agent.id.clone());
     Ok(json(200, &AgentsPage { agents: page, next }))
 }
@@ -95,10 +106,12 @@ pub(super) async fn list(State(admin): State<Admin>, Asked(part): Asked<Part>) -
 pub(super) async fn read(State(admin): State<Admin>, Named(id): Named<AgentId>) -> Result<Response, Refused> {
     let owner = admin.store.token_owner(id.0.clone(), admin.now_ms()).await.map_err(unavailable)?;
     let agent = admin.config.agents.iter().find(|agent| agent.id == id.0);
-    if agent.is_none() && owner.is_none() {
-        return Err(Refused::new(404, "agent_not_found", "Neither the policy file nor a token names this agent."));
+    let book = admin.limits.book();
+    if agent.is_none() && owner.is_none() && book.overridden(&id.0).is_none() {
+        let detail = "Neither the policy file nor a token names this agent, and it was given no limits.";
+        return Err(Refused::new(404, "agent_not_found", detail));
     }
-    Ok(json(200, &AgentShown::of(&id.0, agent, owner.as_ref())))
+    Ok(json(200, &AgentShown::of(&id.0, agent, owner.as_ref(), &book)))
 }
 
 /// The agent in the path.
@@ -112,7 +125,7 @@ struct AgentName {
 }
 
 impl AgentShown {
-    fn of(id: &str, agent: Option<&Agent>, owner: Option<&TokenOwner>) -> Self {
+    fn of(id: &str, agent: Option<&Agent>, owner: Option<&TokenOwner>, book: &LimitBook) -> Self {
         Self {
             id: id.to_owned(),
             in_policy: agent.is_some(),
@@ -121,6 +134,8 @@ impl AgentShown {
             policy_token: agent.is_some_and(|agent| agent.token_sha256.is_some()),
             valid_tokens: owner.map_or(0, |owner| owner.valid),
             last_used_at: owner.and_then(|owner| owner.last_used_ms).map(rfc3339),
+            limits: LimitsShown::of(book.of(id)),
+            given_limits: book.overridden(id).is_some(),
         }
     }
 }

@@ -160,9 +160,12 @@ fn agents_are_those_of_the_policy_and_those_with_tokens() {
     for agent in ["beta", "alpha", "alpha"] {
         issue(&rig, js!({"agent": agent}));
     }
+    // The rig has no settings to take limits from.
+    let limits = js!({"perMinute": 0, "perHour": 0, "perDay": 0, "sameNumberPerDay": 0, "spendPerDayUsd": "0.00",
+                      "spendPerMonthUsd": "0.00"});
     let shown = |id: &str, policy: bool, enabled: bool, valid: u64| {
         js!({"id": id, "inPolicy": policy, "enabled": enabled, "tier": policy.then_some("gold"), "policyToken": false,
-             "validTokens": valid, "lastUsedAt": null})
+             "validTokens": valid, "lastUsedAt": null, "limits": limits, "givenLimits": false})
     };
     let all = [shown("alpha", true, true, 2), shown("beta", false, true, 1), shown("zeta", true, false, 0)];
     assert_eq!(ask(&rig, "GET", "/admin/agents", None).1, js!({"agents": all, "next": null}));

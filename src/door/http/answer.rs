@@ -6,6 +6,7 @@ use arrayvec::ArrayString;
 
 use crate::guard::Denial;
 use crate::guard::denial::Tell;
+use crate::guard::rates::Exceeded;
 use crate::wire::http1::write;
 
 thread_local! {
@@ -38,6 +39,8 @@ pub(crate) struct Fields<'a> {
     pub(crate) allow: Option<&'a str>,
     /// `Retry-After`, seconds.
     pub(crate) retry_after_s: Option<u64>,
+    /// `RateLimit-Policy` and `RateLimit`, and `Retry-After` in any case.
+    pub(crate) exceeded: Option<&'a Exceeded>,
     /// `WWW-Authenticate`.
     pub(crate) challenge: Option<&'a str>,
     /// `Mcp-Session-Id`.
@@ -71,6 +74,9 @@ pub(crate) fn extra(out: &mut Vec<u8>, fields: Fields<'_>) {
     if let Some(seconds) = fields.retry_after_s {
         write::field_decimal(out, "Retry-After", seconds);
     }
+    if let Some(exceeded) = fields.exceeded {
+        rate_fields(out, exceeded);
+    }
     if let Some(challenge) = fields.challenge {
         write::field(out, "WWW-Authenticate", challenge.as_bytes());
     }
@@ -87,6 +93,15 @@ pub(crate) fn extra(out: &mut Vec<u8>, fields: Fields<'_>) {
     if fields.close {
         write::field(out, "Connection", b"close");
     }
+}
+
+/// What a limit is and when it is over (draft-ietf-httpapi-ratelimit-headers: a quota `q` in a window of `w` seconds, `r` left, more in `t`).
+fn rate_fields(out: &mut Vec<u8>, exceeded: &Exceeded) {
+    let (rule, retry_after_s) = (exceeded.limit.rule(), exceeded.retry_after_s());
+    let (quota, window_s) = (exceeded.max, exceeded.window_ms.div_ceil(1000));
+    write::field_decimal(out, "Retry-After", retry_after_s);
+    write::field(out, "RateLimit-Policy", format!("\"{rule}\";q={quota};w={window_s}").as_bytes());
+    write::field(out, "RateLimit", format!("\"{rule}\";r=0;t={retry_after_s}").as_bytes());
 }
 
 /// JSON under a status.
@@ -112,6 +127,7 @@ pub(crate) fn denial(out: &mut Vec<u8>, denial: &Denial, challenge: &str, close:
         close,
         challenge: (status == 401).then_some(challenge),
         retry_after_s: denial.retry_after_s(),
+        exceeded: denial.exceeded(),
         ..Fields::default()
     };
     error(out, status, &denial.text(), fields);

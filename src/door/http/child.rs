@@ -40,9 +40,7 @@ impl Connection {
             Ok(handle) => handle,
             Err(busy) => {
                 self.worker.metrics.limit(crate::observe::metrics::Limit::UpstreamInFlight);
-                if let Some(held) = &call.held {
-                    held.not_made();
-                }
+                self.not_made(&mut call);
                 self.answer_rpc(&call, 503, -32001, &format!("Upstream error: {busy}; the call was not made"));
                 self.finish(&mut call, Outcome::UpstreamError, 503);
                 return self.flush().await;
@@ -229,10 +227,8 @@ impl Connection {
 
     /// A call that a child will not answer.
     async fn child_gone(&mut self, call: &mut Call, reason: &Gone) -> Flow {
-        if let Some(held) = call.held.as_ref().filter(|_| reason.nothing_sent()) {
-            held.not_made();
-        }
         let (status, made) = if reason.nothing_sent() {
+            self.not_made(call);
             (503, "the call was not made")
         } else {
             (502, "whether the call was carried out is unknown")

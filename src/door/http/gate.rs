@@ -1,4 +1,4 @@
-//! What is decided from a request's head, before its body is waited for: route, host and origin, authentication, media types.
+//! What is decided from a request's head, before its body is waited for: rates, route, host and origin, authentication, media types.
 //!
 //! An attacker that may not come in shall not make us read ten megabytes first.
 
@@ -102,11 +102,13 @@ impl Connection {
 
     fn gate_bytes(&mut self, head: &RequestHead, buf: &[u8]) -> Result<(Route, Principal), Early> {
         self.identify_client(head, buf)?;
-        let route = route(head, buf)?;
-        if let Route::Page(page @ (Page::Health | Page::Ready)) = route {
-            // For load balancers, which know neither our names nor a token.
+        let route = route(head, buf);
+        if let Ok(Route::Page(page @ (Page::Health | Page::Ready))) = route {
+            // For load balancers, which know neither our names nor a token, and ask as often as they like.
             return Ok((Route::Page(page), Principal::Anonymous));
         }
+        self.worker.admit_request(self.client).map_err(Early::Denied)?;
+        let route = route?;
         let generation = self.worker.generation();
         let shown = if route == Route::Post { Shown::of(head, buf) } else { None };
         if let (Some(shown), Some(last)) = (shown, &self.remembered)
@@ -288,9 +290,10 @@ impl Connection {
     }
 
     fn record_denial(&self, denial: &Denial) {
-        self.worker.metrics.refusals.inc(denial.rule());
+        self.worker.note_refusal(denial, self.client);
         let event = self.event(denial.event()).with_rule(denial.rule());
         self.record(match denial {
+            Denial::RateLimited(_) => event.with_details(format_args!("{}", denial.text())),
             Denial::HostNotServed => event.with_details(format_args!("BLOCKED: Host is not served")),
             Denial::OriginNotAllowed => event.with_details(format_args!("BLOCKED: Origin is not allowed")),
             Denial::MissingToken => event.with_details(format_args!("no token")),

@@ -9,7 +9,7 @@ use crate::guard::denial::Tell;
 use crate::rpc::era::{EraFault, Header};
 use crate::rpc::list::ListKind;
 use crate::rpc::reply::{self, EchoId};
-use crate::rpc::{Era, Kind, Malformed};
+use crate::rpc::{Envelope, Era, Kind, Malformed};
 use crate::settings::DenialStyle;
 use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::Door;
@@ -116,7 +116,7 @@ impl Connection {
     pub(super) fn answer_denial(&mut self, call: &Call, denial: &Denial) {
         let text = denial.text();
         let rule = denial.rule();
-        self.worker.metrics.refusals.inc(rule);
+        self.worker.note_refusal(denial, self.client_ip());
         let event = self.event(denial.event()).with_rule(rule);
         let mut event = event.with_tool(self.name(call).as_bytes());
         if let EchoId::Raw(id) = call.id(&self.notes) {
@@ -127,11 +127,15 @@ impl Connection {
         let style = self.worker.snapshot().settings.doors.denial_style;
         match denial.tell() {
             Tell::Call if style == DenialStyle::ToolResult && call.kind == Kind::Request => {
-                let refusal = denial.refusal(&text);
-                let mut body = Vec::with_capacity(256);
-                reply::tool_refusal(&mut body, call.id(&self.notes), &refusal, call.era == Era::Modern);
+                let mut body = Vec::with_capacity(512);
+                reply::tool_refusal(&mut body, call.id(&self.notes), &denial.refusal(&text), call.era == Era::Modern);
                 self.worker.metrics.response(200);
                 answer::json(&mut self.output, 200, &body, !call.keep_alive);
+            }
+            Tell::Call if denial.exceeded().is_some() => {
+                let id = call.id(&self.notes);
+                answer_exceeded(&mut self.output, (200, -32000), denial, id, !call.keep_alive);
+                self.worker.metrics.response(200);
             }
             Tell::Call => self.answer_rpc(call, 200, -32602, &text),
             Tell::Unknown => {
@@ -142,6 +146,28 @@ impl Connection {
             }
             Tell::Http(status) => self.answer_rpc(call, status, -32600, &text),
         }
+    }
+
+    /// Answers, counts and records a message of a client that has sent too many. `envelope` is there if it is a message.
+    pub(super) fn answer_too_many(
+        &mut self,
+        denial: &Denial,
+        named: Option<(&Envelope, &[u8])>,
+        id: EchoId<'_>,
+        close: bool,
+    ) {
+        self.worker.note_refusal(denial, self.client_ip());
+        let mut event = self.event(denial.event()).with_rule(denial.rule());
+        if let EchoId::Raw(id) = id {
+            event = event.with_request_id(id);
+        }
+        if let Some((envelope, name)) = named {
+            event = event.with_tool(name);
+            self.worker.count_refused(Door::Http, envelope, name);
+        }
+        self.record(event.with_details(format_args!("{}", denial.recorded())));
+        answer_exceeded(&mut self.output, (429, -32000), denial, id, close);
+        self.worker.metrics.response(429);
     }
 
     /// Counts a call that has ended and writes its audit line.
@@ -178,4 +204,13 @@ impl Connection {
             self.entry.sent(1, 0);
         }
     }
+}
+
+/// Writes an error that says which limit was reached.
+fn answer_exceeded(out: &mut Vec<u8>, (status, code): (u16, i32), denial: &Denial, id: EchoId<'_>, close: bool) {
+    let (text, mut data, mut body) = (denial.text(), Vec::with_capacity(192), Vec::with_capacity(384));
+    reply::refusal_data(&mut data, &denial.refusal(&text));
+    reply::error(&mut body, id, code, &text, Some(&data));
+    let fields = Fields { close, exceeded: denial.exceeded().filter(|_| status == 429), ..Fields::default() };
+    answer::whole(out, status, "application/json", &body, fields);
 }

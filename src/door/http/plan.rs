@@ -7,16 +7,18 @@ use std::ops::Range;
 
 use super::{Connection, Request};
 use crate::door::decide::{self, Asking, Decision, Refused};
+use crate::door::session::Session;
 use crate::door::spend::Held;
 use crate::door::spread::Spread;
 use crate::door::traced::Traced;
 use crate::guard::Principal;
+use crate::guard::rates::Charged;
 use crate::rpc::era::{self, Header, Mirrored};
 use crate::rpc::list::ListKind;
 use crate::rpc::reply::EchoId;
 use crate::rpc::{Envelope, Era, Kind, Method};
 use crate::state::events::Reservation;
-use crate::upstream::outgoing::Unsendable;
+use crate::upstream::outgoing::{Edits, Unsendable};
 use crate::upstream::route::Fan;
 use crate::upstream::{Carried, Message, Outgoing, Sender};
 use crate::wire::http1::Version;
@@ -44,6 +46,8 @@ pub(super) struct Call {
     pub(super) reservation: Option<Reservation>,
     /// Money that is held for it.
     pub(super) held: Option<Box<Held>>,
+    /// What it was counted as.
+    pub(super) charged: Charged,
 }
 
 /// What becomes of a message.
@@ -77,6 +81,7 @@ impl Call {
             chunked: request.version == Version::Http11,
             reservation: None,
             held: None,
+            charged: Charged::default(),
         }
     }
 
@@ -126,7 +131,23 @@ impl Connection {
             self.entry.received(1, 0);
         }
         self.worker.begin_deciding();
-        let envelope = match scratch.parser.parse(raw) {
+        let parsed = scratch.parser.parse(raw);
+        // Whatever it says, it is one message of its client; what was asked on its behalf meanwhile does not make it two.
+        let client = self.worker.client_key(&request.principal, self.client_ip());
+        if !received.looked_again
+            && let Err(denial) = self.worker.admit_message(client)
+        {
+            let name = |envelope: &Envelope| envelope.name.map_or("", |text| scratch.parser.text(text)).as_bytes();
+            let named = parsed.as_ref().ok().map(|envelope| (envelope, name(envelope)));
+            let id = match &parsed {
+                Ok(envelope) => envelope.id_bytes(raw),
+                Err(malformed) => malformed.id.map(|id| id.span.of(raw)),
+            };
+            let id = id.map_or(unread_id(mirrored.version), EchoId::Raw);
+            self.answer_too_many(&denial, named, id, close);
+            return Plan::Answered;
+        }
+        let envelope = match parsed {
             Ok(envelope) => envelope,
             Err(malformed) => {
                 self.answer_malformed(&malformed, raw, unread_id(mirrored.version), close);
@@ -208,7 +229,7 @@ impl Connection {
             carried: Carried::Head { head: &scratch.request, bytes: received.head_bytes },
             sender: Sender::Principal(&request.principal),
         };
-        let mut reservation = None;
+        let (mut reservation, mut charged) = (None, Charged::default());
         let asking = Asking {
             principal: &request.principal,
             client: self.client_ip(),
@@ -216,29 +237,53 @@ impl Connection {
             session,
             looked_again: received.looked_again,
         };
-        let decision = decide::decide(&worker, &scratch.parser, &message, &asking, &mut reservation);
-        call.reservation = reservation;
+        let held = (&mut reservation, &mut charged);
+        let decision = decide::decide(&worker, &scratch.parser, &message, &asking, held);
+        (call.reservation, call.charged) = (reservation, charged);
         let (index, edits, held) = match decision? {
             Decision::Forward(index, edits, held) => (index, edits, held),
             Decision::Empty => return Ok(Passed::Empty),
             Decision::Fan(fan, spread) => return Ok(Passed::Fan(fan, spread)),
             Decision::LookAgain(kind, spread) => return Ok(Passed::LookAgain(kind, spread)),
         };
+        let way = self.way_to(index, &message, session, &edits);
+        match way {
+            Ok(_) => call.held = held,
+            // What is held is dropped, and so given back.
+            Err(_) => self.not_made(call),
+        }
+        way
+    }
+
+    /// The way of a message that may pass: the last that can refuse it.
+    fn way_to(
+        &self,
+        index: usize,
+        message: &Message<'_>,
+        session: Option<&Session>,
+        edits: &Edits,
+    ) -> Result<Passed, Refused> {
+        let worker = &self.worker;
         let Some(upstream) = worker.upstreams.get(index) else { return Err(SESSION_UNKNOWN) };
         if worker.upstreams.are_several() && session.is_some_and(|session| session.part(upstream.tag).is_none()) {
             // It was down when the client initialized. A sealed id holds no more than the client was given: a new one has to be asked for.
             let is_back = worker.shared.upstream_state(index).is_reachable();
             return Err(if is_back { SESSION_UNKNOWN } else { UNREACHED });
         }
-        match upstream.outgoing(&message, session, &edits) {
-            Ok(outgoing) => {
-                call.held = held;
-                Ok(Passed::Forward(index, outgoing))
-            }
+        match upstream.outgoing(message, session, edits) {
+            Ok(outgoing) => Ok(Passed::Forward(index, outgoing)),
             Err(Unsendable::Edits) => Err(decide::UNCHANGEABLE),
             Err(Unsendable::Credential) => Err(decide::NO_CREDENTIAL),
             Err(Unsendable::MissingSession) => Err(decide::SESSION_REQUIRED),
         }
+    }
+
+    /// A call was certainly not made: what is held for it is given back, and it counts as none.
+    pub(super) fn not_made(&self, call: &mut Call) {
+        if let Some(held) = &call.held {
+            held.not_made();
+        }
+        self.worker.give_back(&mut call.charged);
     }
 
     /// [`Principal::tag`], which is computed once where it can be.

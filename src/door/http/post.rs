@@ -123,6 +123,7 @@ impl Connection {
             }
             Err(denial) => {
                 call.held = None;
+                self.not_made(call);
                 call.reservation = None;
                 self.answer_denial(call, &denial);
                 false
@@ -171,8 +172,8 @@ impl Connection {
         if failure == Failure::Full {
             self.worker.metrics.limit(Limit::UpstreamInFlight);
         }
-        if let Some(held) = call.held.as_ref().filter(|_| failure.nothing_sent()) {
-            held.not_made();
+        if failure.nothing_sent() {
+            self.not_made(call);
         }
         let (status, code, outcome) = match failure {
             Failure::ClientGone => {

@@ -99,7 +99,7 @@ impl Peer {
 
     fn refuse_denied(&self, refusing: &Refusing<'_>, denial: &Denial) {
         let (text, rule) = (denial.text(), denial.rule());
-        self.worker.metrics.refusals.inc(rule);
+        self.worker.note_refusal(denial, self.address.ip());
         let mut event = self.worker.event(denial.event(), self.address).with_rule(rule);
         event = event.with_tool(refusing.name.as_bytes());
         if let Some(id) = refusing.envelope.id_bytes(refusing.raw) {
@@ -107,30 +107,42 @@ impl Peer {
         }
         self.record(event.with_details(format_args!("{}", denial.recorded())));
         if refusing.envelope.kind == Kind::Request {
-            self.worker.count_call(&EndedCall {
-                door: self.door,
-                upstream: None,
-                method: refusing.envelope.method,
-                name: refusing.name.as_bytes(),
-                outcome: Outcome::Refused,
-                now_ns: 0,
-                duration_ns: 0,
-                traced: None,
-            });
+            self.worker.count_refused(self.door, refusing.envelope, refusing.name.as_bytes());
         }
         let style = self.worker.snapshot().settings.doors.denial_style;
         match denial.tell() {
             Tell::Call if style == DenialStyle::ToolResult && refusing.envelope.kind == Kind::Request => {
-                let refusal = denial.refusal(&text);
-                let mut answer = Vec::with_capacity(256);
-                reply::tool_refusal(&mut answer, refusing.id(), &refusal, refusing.era == Era::Modern);
+                let mut answer = Vec::with_capacity(512);
+                reply::tool_refusal(&mut answer, refusing.id(), &denial.refusal(&text), refusing.era == Era::Modern);
                 self.say(&answer);
+            }
+            Tell::Call if denial.exceeded().is_some() => {
+                self.say_refusal(refusing, -32000, &text, Some(&refusal_data(denial, &text)));
             }
             Tell::Call | Tell::Unknown => self.say_refusal(refusing, -32602, &text, None),
             Tell::Rpc { code, .. } => {
                 self.say_refusal(refusing, i32::try_from(code).unwrap_or(-32603), &text, None);
             }
             Tell::Http(_) => self.say_refusal(refusing, -32600, &text, None),
+        }
+    }
+
+    /// Answers, counts and records a message of a client that has sent too many. `named` is there if it is a message.
+    pub(super) fn refuse_too_many(&self, denial: &Denial, named: Option<(&Envelope, &[u8])>, id: EchoId<'_>) {
+        self.worker.note_refusal(denial, self.address.ip());
+        let mut event = self.worker.event(denial.event(), self.address).with_rule(denial.rule());
+        if let EchoId::Raw(id) = id {
+            event = event.with_request_id(id);
+        }
+        if let Some((envelope, name)) = named {
+            event = event.with_tool(name);
+            self.worker.count_refused(self.door, envelope, name);
+        }
+        self.record(event.with_details(format_args!("{}", denial.recorded())));
+        let text = denial.text();
+        // JSON-RPC 2.0 §4.1: nothing is answered to a notification; and nothing to an answer.
+        if named.is_none_or(|(envelope, _)| envelope.kind == Kind::Request) {
+            self.say_error(id, -32000, &text, Some(&refusal_data(denial, &text)));
         }
     }
 
@@ -211,4 +223,11 @@ impl Peer {
         let event = event.with_request_id(call.id()).with_call(outcome, 0, duration_ns / 1000);
         reservation.commit(self.named(event));
     }
+}
+
+/// What is said beside the text of an error.
+fn refusal_data(denial: &Denial, text: &str) -> Vec<u8> {
+    let mut data = Vec::with_capacity(192);
+    reply::refusal_data(&mut data, &denial.refusal(text));
+    data
 }

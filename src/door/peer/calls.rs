@@ -9,6 +9,7 @@ use std::task::{Poll, Waker};
 
 use crate::door::spend::Held;
 use crate::door::traced::Traced;
+use crate::guard::rates::Charged;
 use crate::rpc::{Era, Kind, Method};
 use crate::state::events::Reservation;
 use crate::upstream::link::Link;
@@ -47,6 +48,8 @@ pub(super) struct Call {
     pub(super) reservation: Option<Reservation>,
     /// Money that is held for it.
     pub(super) held: Option<Box<Held>>,
+    /// What it was counted as.
+    pub(super) charged: Charged,
     /// The id's bytes, then the decoded name or URI that it acts on, then the progress token's bytes.
     notes: Vec<u8>,
     id_len: u32,
@@ -84,6 +87,7 @@ pub(super) struct Begun<'a> {
     pub(super) started_ns: u64,
     pub(super) reservation: Option<Reservation>,
     pub(super) held: Option<Box<Held>>,
+    pub(super) charged: Charged,
     pub(super) id: &'a [u8],
     pub(super) name: &'a [u8],
     pub(super) progress_token: &'a [u8],
@@ -134,6 +138,7 @@ impl Calls {
                     started_ns: 0,
                     reservation: None,
                     held: None,
+                    charged: Charged::default(),
                     notes: Vec::new(),
                     id_len: 0,
                     name_len: 0,
@@ -153,7 +158,8 @@ impl Calls {
         let call = &mut entry.call;
         (call.era, call.kind, call.method) = (begun.era, begun.kind, begun.method);
         (call.upstream, call.traced) = (begun.upstream, begun.traced);
-        (call.started_ns, call.reservation, call.held) = (begun.started_ns, begun.reservation, begun.held);
+        (call.started_ns, call.reservation) = (begun.started_ns, begun.reservation);
+        (call.held, call.charged) = (begun.held, begun.charged);
         call.notes.clear();
         call.notes.extend_from_slice(begun.id);
         call.notes.extend_from_slice(begun.name);
@@ -295,6 +301,7 @@ mod tests {
             started_ns: 7,
             reservation: None,
             held: None,
+            charged: Charged::default(),
             id,
             name,
             progress_token: token,

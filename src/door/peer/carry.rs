@@ -201,10 +201,12 @@ impl Peer {
         match crate::worker::race(held.write_down(), self.cancelled(key)).await {
             Some(Ok(())) => {}
             Some(Err(denial)) => {
+                self.not_made(key);
                 self.refuse_entered(key, &denial);
                 return false;
             }
             None => {
+                self.not_made(key);
                 self.finish(key, Outcome::Cancelled, self.worker.now_ns());
                 return false;
             }
@@ -223,10 +225,13 @@ impl Peer {
         }
     }
 
-    /// A call was certainly not made: what is held for it is given back.
+    /// A call was certainly not made: what is held for it is given back, and it counts as none.
     pub(super) fn not_made(&self, key: CallKey) {
-        if let Some(held) = self.calls.borrow().get(key).and_then(|call| call.held.as_ref()) {
-            held.not_made();
+        if let Some(call) = self.calls.borrow_mut().get_mut(key) {
+            if let Some(held) = &call.held {
+                held.not_made();
+            }
+            self.worker.give_back(&mut call.charged);
         }
     }
 

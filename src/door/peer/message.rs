@@ -9,14 +9,16 @@ use super::answer::Refusing;
 use super::calls::{Begun, CallKey};
 use super::session::PeerSession;
 use super::{Peer, carry};
+use crate::bounds;
 use crate::door::decide::{self, Asking, Decision};
 use crate::door::fan;
 use crate::door::spend::Held;
 use crate::door::spread::Spread;
+use crate::guard::rates::Charged;
 use crate::guard::{Denial, Principal};
 use crate::rpc::list::ListKind;
 use crate::rpc::reply::EchoId;
-use crate::rpc::{Envelope, Era, Kind, Method, Parser, era, scan};
+use crate::rpc::{Envelope, Era, Kind, Malformed, Method, Parser, era, scan};
 use crate::state::events::{EventKind, Outcome, Reservation};
 use crate::upstream::outgoing::{Edits, Unsendable};
 use crate::upstream::route::Fan;
@@ -30,12 +32,15 @@ pub(crate) enum Next {
     More,
     /// It closes the connection: the client is not who it says. What there is to say has been said.
     Close,
+    /// The client goes on sending though it was told again and again that it sends too much: a door that has a word for that says it.
+    TooMany,
 }
 
 /// What is left to do after a look at a message.
 enum Step {
     Done,
     Close,
+    TooMany,
     /// The next message is looked at when this call has ended.
     After(CallKey),
     /// To be looked at again once the upstreams' lists are known.
@@ -67,6 +72,7 @@ impl Peer {
             match step {
                 Step::Done => return Next::More,
                 Step::Close => return Next::Close,
+                Step::TooMany => return Next::TooMany,
                 Step::After(key) => {
                     self.ended(key).await;
                     return Next::More;
@@ -89,7 +95,15 @@ impl Peer {
             return Step::Done;
         }
         self.worker.begin_deciding();
-        let envelope = match scratch.parser.parse(raw) {
+        let parsed = scratch.parser.parse(raw);
+        // Whatever it says, it is one message of its client; what was asked on its behalf meanwhile does not make it two.
+        if !looked_again {
+            match self.worker.admit_message(self.client_key.get()) {
+                Ok(()) => self.too_many.set(0),
+                Err(denial) => return self.too_many(&denial, parsed.as_ref(), raw, &scratch.parser),
+            }
+        }
+        let envelope = match parsed {
             Ok(envelope) => envelope,
             Err(malformed) => {
                 self.refuse_malformed(&malformed, raw);
@@ -116,6 +130,20 @@ impl Peer {
             return Step::Done;
         }
         self.pass(&principal, &envelope, raw, now_ns, looked_again, scratch)
+    }
+
+    /// Refuses a message of a client that has sent too many.
+    fn too_many(&self, denial: &Denial, parsed: Result<&Envelope, &Malformed>, raw: &[u8], parser: &Parser) -> Step {
+        let named =
+            parsed.ok().map(|envelope| (envelope, envelope.name.map_or("", |text| parser.text(text)).as_bytes()));
+        let id = match parsed {
+            Ok(envelope) => envelope.id_bytes(raw),
+            Err(malformed) => malformed.id.map(|id| id.span.of(raw)),
+        };
+        self.refuse_too_many(denial, named, id.map_or(EchoId::Null, EchoId::Raw));
+        let in_a_row = self.too_many.get().saturating_add(1);
+        self.too_many.set(in_a_row);
+        if in_a_row < bounds::TOO_MANY_IN_A_ROW { Step::Done } else { Step::TooMany }
     }
 
     /// Guards, route, and off it goes.
@@ -149,9 +177,10 @@ impl Peer {
         };
         let parts = session.parts().filter(|_| era != Era::Modern);
         let asking = Asking { principal, client: self.address.ip(), name, session: parts, looked_again };
-        let mut reservation = None;
+        let (mut reservation, mut charged) = (None, Charged::default());
+        let held = (&mut reservation, &mut charged);
         let decision = decide::check_shape(envelope, parser)
-            .and_then(|()| decide::decide(&self.worker, parser, &message, &asking, &mut reservation));
+            .and_then(|()| decide::decide(&self.worker, parser, &message, &asking, held));
         let (way, held) = match decision {
             Ok(Decision::Forward(index, edits, held)) => {
                 let upstream = self.worker.upstreams.get(index);
@@ -159,6 +188,7 @@ impl Peer {
                 if let Some(link) = links.and_then(|links| self.link_to(links, era)) {
                     let opens = envelope.method == Method::Initialize;
                     if session.is_lost() && era != Era::Modern && !opens {
+                        self.worker.give_back(&mut charged);
                         self.refuse(&refusing, &SESSION_LOST);
                         return Step::Done;
                     }
@@ -172,7 +202,7 @@ impl Peer {
                     }
                     self.worker.end_deciding();
                     let costs = held.is_some();
-                    let key = self.enter(&message, Some(index), name, now_ns, (reservation, held));
+                    let key = self.enter(&message, Some(index), name, now_ns, (reservation, held, charged));
                     if costs {
                         self.send_once_secured(key, link, envelope, raw, edits);
                     } else {
@@ -182,16 +212,14 @@ impl Peer {
                 }
                 match self.way_to(index, &message, &session, &edits) {
                     Ok(way) => (way, held),
-                    Err(Unsendable::Credential) => {
-                        self.refuse(&refusing, &decide::NO_CREDENTIAL);
-                        return Step::Done;
-                    }
-                    Err(Unsendable::Edits) => {
-                        self.refuse(&refusing, &decide::UNCHANGEABLE);
-                        return Step::Done;
-                    }
-                    Err(Unsendable::MissingSession) => {
-                        let refused = if session.is_lost() { &SESSION_LOST } else { &NOT_INITIALIZED };
+                    Err(unsendable) => {
+                        self.worker.give_back(&mut charged);
+                        let refused = match unsendable {
+                            Unsendable::Credential => &decide::NO_CREDENTIAL,
+                            Unsendable::Edits => &decide::UNCHANGEABLE,
+                            Unsendable::MissingSession if session.is_lost() => &SESSION_LOST,
+                            Unsendable::MissingSession => &NOT_INITIALIZED,
+                        };
                         self.refuse(&refusing, refused);
                         return Step::Done;
                     }
@@ -216,7 +244,7 @@ impl Peer {
             Way::Fan(..) | Way::Empty => None,
         };
         self.worker.end_deciding();
-        let key = self.enter(&message, upstream, name, now_ns, (reservation, held));
+        let key = self.enter(&message, upstream, name, now_ns, (reservation, held, charged));
         self.go(key, way, era, envelope)
     }
 
@@ -247,7 +275,7 @@ impl Peer {
         upstream: Option<usize>,
         name: &str,
         now_ns: u64,
-        (reservation, held): (Option<Reservation>, Option<Box<Held>>),
+        (reservation, held, charged): (Option<Reservation>, Option<Box<Held>>, Charged),
     ) -> CallKey {
         let envelope = message.envelope;
         self.begin(Begun {
@@ -259,6 +287,7 @@ impl Peer {
             started_ns: now_ns,
             reservation,
             held,
+            charged,
             id: envelope.id_bytes(message.raw).filter(|_| envelope.kind == Kind::Request).unwrap_or_default(),
             name: name.as_bytes(),
             progress_token: envelope.progress_token.map_or(&[], |span| span.of(message.raw)),

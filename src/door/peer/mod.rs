@@ -33,6 +33,7 @@ use crate::state::connections::ConnectionEntry;
 use crate::state::connections::{CloseReason, ConnectionId};
 use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::{CallInFlight, Door};
+use crate::state::rates::Key;
 use crate::upstream::link::Link;
 use crate::worker::Worker;
 use crate::worker::authentication::{Admitted, HeldLease, Lease};
@@ -74,6 +75,10 @@ pub(crate) struct Peer {
     own_link: RefCell<Option<Rc<Link>>>,
     /// Of the upstreams, those whose part of the session is being opened anew.
     reopening: RefCell<Vec<Attempt>>,
+    /// What its messages are counted by: who it is, or its address until that is known.
+    client_key: Cell<Key>,
+    /// Messages in a row that were refused because there were too many.
+    too_many: Cell<u32>,
 }
 
 impl Peer {
@@ -99,6 +104,8 @@ impl Peer {
             gone: Cell::new(false),
             own_link: RefCell::new(None),
             reopening: RefCell::default(),
+            client_key: Cell::new(worker.client_key(&Principal::Anonymous, address.ip())),
+            too_many: Cell::new(0),
             worker,
             door,
             address,
@@ -175,6 +182,7 @@ impl Peer {
     fn admit(&self, principal: Principal) {
         let shows_token = matches!(principal, Principal::Door | Principal::Agent(_));
         self.session.borrow_mut().bind(&principal);
+        self.client_key.set(self.worker.client_key(&principal, self.address.ip()));
         if let Some(entry) = &*self.entry.borrow() {
             entry.identify(principal.kind(), principal.agent().map_or("", |id| id));
         }

@@ -264,7 +264,7 @@ pub struct ToolPattern {
 }
 
 /// Limits that replace the defaults of [`Rates`](super::Rates) where they are set.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Limits {
     /// Tool calls a minute.
     pub per_minute: Option<u32>,

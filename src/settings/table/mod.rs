@@ -8,7 +8,7 @@ mod parse;
 mod parse_secret;
 mod rows;
 
-pub(super) use parse::microusd;
+pub(crate) use parse::microusd;
 pub(crate) use parse_secret::hex32;
 pub use rows::*;
 

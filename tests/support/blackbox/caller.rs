@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Client, Gateway, Peer, initialize, stateless};
+use super::{Client, Gateway, Peer, Response, initialize, stateless};
 
 /// A way in, and the era that is spoken there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,16 +39,26 @@ pub(crate) struct Caller<'g> {
     door: Door,
     token: String,
     pub(crate) session: Option<String>,
-    peer: Option<Peer>,
+    pub(crate) peer: Option<Peer>,
     /// The stream of the old transport, and where to post.
     stream: Option<(Client, String)>,
     next_id: u32,
+    /// What came over HTTP last.
+    pub(crate) response: Option<Response>,
 }
 
 impl<'g> Caller<'g> {
     pub(crate) fn new(gateway: &'g Gateway, door: Door, token: &str) -> Self {
-        let mut caller =
-            Self { gateway, door, token: token.to_owned(), session: None, peer: None, stream: None, next_id: 1 };
+        let mut caller = Self {
+            gateway,
+            door,
+            token: token.to_owned(),
+            session: None,
+            peer: None,
+            stream: None,
+            next_id: 1,
+            response: None,
+        };
         match door {
             Door::WebSocket | Door::WebSocketStateless => caller.peer = Some(Peer::websocket_with(gateway, token)),
             Door::Tcp | Door::TcpStateless => caller.peer = Some(Peer::tcp_with(gateway, token)),
@@ -63,7 +73,8 @@ impl<'g> Caller<'g> {
         caller
     }
 
-    fn bytes(&self, path: &str, message: &str) -> Vec<u8> {
+    /// A post of this message.
+    pub(crate) fn bytes(&self, path: &str, message: &str) -> Vec<u8> {
         let read: Value = serde_json::from_str(message).unwrap();
         let mut fields = if self.door.is_stateless() {
             let name = read["params"]["name"].as_str().map_or_else(String::new, |name| format!("Mcp-Name: {name}\r\n"));
@@ -98,7 +109,9 @@ impl<'g> Caller<'g> {
         let response = self.gateway.client().ask(&self.bytes("/mcp", message));
         self.session = response.field("mcp-session-id").or(self.session.take());
         let text = response.text();
-        if response.head.contains("text/event-stream") { data(&text) } else { text }
+        let text = if response.head.contains("text/event-stream") { data(&text) } else { text };
+        self.response = Some(response);
+        text
     }
 
     /// Sends what gets no answer.

@@ -281,6 +281,12 @@ impl Gateway {
         command.args(arguments).current_dir(self.folder()).env_clear().output().unwrap()
     }
 
+    /// Likewise, with these variables.
+    pub(crate) fn command_with(&self, arguments: &[&str], variables: &[(String, String)]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringwall"));
+        command.args(arguments).current_dir(self.folder()).env_clear().envs(variables.iter().cloned()).output().unwrap()
+    }
+
     /// Limits the size of files that it may write, or no longer does.
     pub(crate) fn limit_files(&self, bytes: Option<u64>) {
         use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
