@@ -7,20 +7,21 @@ use std::path::PathBuf;
 use ringwall::bench::Sealing;
 use ringwall::guard::hosts::Hosts;
 use ringwall::guard::identity::{self, AgentArgument};
+use ringwall::guard::inspect::{self, Inspection};
 use ringwall::guard::{Authenticator, Issued, Principal, TrustedProxies};
 use ringwall::rpc::Parser;
 use ringwall::settings::secret::sha256;
-use ringwall::settings::{Inputs, Settings};
+use ringwall::settings::{Inputs, Policy, SanitizeMode, Settings};
 use ringwall::state::credentials::Credentials;
 
 use crate::case::Case;
-use crate::inputs::{AGENT, CALL, DOOR_TOKEN, TOKEN, UNNAMED_CALL, UPSTREAM_SESSION};
+use crate::inputs::{AGENT, CALL, DOOR_TOKEN, TALKATIVE_CALL, TOKEN, UNNAMED_CALL, UPSTREAM_SESSION};
 
 /// Some time in 2026.
 const NOW_MS: u64 = 1_795_305_600_000;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [from_the_head(), identities(), sessions()].into_iter().flatten().collect()
+    [from_the_head(), identities(), inspections(), sessions()].into_iter().flatten().collect()
 }
 
 /// The policy of the benches: one upstream over HTTP, one agent. With one, look-ups by random hash seeds cost the same each time.
@@ -87,6 +88,22 @@ fn identities() -> Vec<Case> {
         check("guard/agent not named", UNNAMED_CALL, |found| matches!(found, AgentArgument::Insert(_))),
         Case::new("guard/principal's tag", 0, move || black_box(&tag).tag() != [0; 16]),
     ]
+}
+
+/// All rules on. What has no sign costs the first look; a call with an apostrophe and a semicolon costs the second as well.
+fn inspections() -> Vec<Case> {
+    let look = |name, raw: &'static str| {
+        let mut parser = Parser::new(64);
+        let envelope = parser.parse(raw.as_bytes()).expect("the inputs are messages");
+        let params = envelope.params.expect("the inputs have params");
+        let inspection = Inspection::new(SanitizeMode::Block, &Policy::default());
+        let mut scratch = inspect::Scratch::default();
+        Case::new(name, raw.len(), move || {
+            let decoded = parser.decoded(black_box(params));
+            inspection.look(decoded, raw.as_bytes(), || None, &mut scratch).is_ok_and(|found| found.is_none())
+        })
+    };
+    vec![look("guard/inspected", CALL), look("guard/inspected twice", TALKATIVE_CALL)]
 }
 
 fn sessions() -> Vec<Case> {

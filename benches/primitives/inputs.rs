@@ -9,6 +9,9 @@ pub(crate) const MODERN_CALL: &str = r#"{"jsonrpc":"2.0","id":42,"method":"tools
 /// A call without the agent's id, which is put in.
 pub(crate) const UNNAMED_CALL: &str = r#"{"jsonrpc":"2.0","id":42,"method":"tools/call","params":{"name":"send_sms","arguments":{"to":"+14155550123","body":"Your appointment is confirmed."}}}"#;
 
+/// A call whose text has what attacks have too.
+pub(crate) const TALKATIVE_CALL: &str = r#"{"jsonrpc":"2.0","id":42,"method":"tools/call","params":{"name":"send_sms","arguments":{"agentId":"agent-7f3a","to":"+14155550123","body":"It's Dr. Lee's office; your 'check-up' is on Tuesday & takes < 30 minutes. Reply C to cancel."}}}"#;
+
 /// An answer to a call.
 pub(crate) const ANSWER: &str = r#"{"jsonrpc":"2.0","id":42,"result":{"content":[{"type":"text","text":"Message queued: SM7f3a91c2"}],"isError":false}}"#;
 
