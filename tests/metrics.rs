@@ -241,6 +241,11 @@ fn ordinary_calls(stage: &mut Stage) {
         let params = format!("\"name\":\"{tool}\",\"arguments\":{{\"text\":\"we will kill you\"}}");
         assert_eq!(stage.gateway.client().ask(&modern(7, "tools/call", Some(tool), &params)).status, 200);
     });
+    stage.moves(&["ringwall_inspection_findings"], |stage| {
+        let attack = "\"name\":\"crm__echo\",\"arguments\":{\"note\":\"1 union select 2\"}";
+        let request = modern(7, "tools/call", Some("crm__echo"), attack);
+        assert_eq!(stage.gateway.client().ask(&request).status, 200);
+    });
     stage.moves(&["ringwall_otlp_spans_dropped", "ringwall_otlp_export_failures"], |stage| {
         assert_eq!(stage.call("crm__unwanted"), 200);
     });

@@ -69,6 +69,8 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
         }
         Limit::ALL.iter().for_each(|limit| worker.limit(*limit));
         worker.refusals.inc("xss");
+        worker.content_findings.inc("content-threat");
+        worker.findings.inc("sql-union");
         worker.guard_duration.record(700);
         worker.upstream_duration.record(2_000_000);
         worker.upstream_connects.inc();
