@@ -23,6 +23,7 @@ use super::super::faults::verdict::Verdict;
 use super::Moment;
 use super::book::{self, Book};
 use super::checks::{self, Seen};
+use super::disk::Disk;
 use super::{money, operator};
 
 /// Mean milliseconds between two calls of a client, and at most for an answer of an upstream.
@@ -48,6 +49,7 @@ pub(super) struct Lives<'a> {
     verify_every: u64,
     /// Calls with a price that there may be.
     cap: u64,
+    disk: Disk,
     seen: Seen,
     /// Addresses that have shown a token: each shows few, so that none is locked out.
     shown: Cell<u32>,
@@ -71,6 +73,7 @@ impl<'a> Lives<'a> {
             lag,
             verify_every,
             cap,
+            disk: Disk::watch(setup.dir)?,
             seen: Seen { lag_ms: lag.as_millis(), cap, ..Seen::default() },
             shown: Cell::new(0),
         })
@@ -225,6 +228,7 @@ impl<'a> Lives<'a> {
             match ago.saturating_sub(self.lag) {
                 Duration::ZERO => self.seen.too_young += 1,
                 late if late <= without_a_core => self.seen.starved += 1,
+                _ if self.disk.was_slow(when, at) => self.seen.slow_disk += 1,
                 _ => self.seen.unrecorded.push(number),
             }
         }

@@ -10,6 +10,7 @@
 
 mod book;
 mod checks;
+mod disk;
 mod life;
 mod money;
 mod operator;
