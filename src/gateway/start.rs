@@ -183,8 +183,11 @@ impl Gateway {
             auth_enabled: settings.auth.enabled && !settings.auth.demo_mode,
             started_at_ms: crate::worker::epoch_ms(),
         };
-        let (store, store_threads) = Store::open(&settings.records.data_dir, lifecycle.clone())?;
-        let credentials = Arc::new(ArcSwap::from_pointee(tokens::load(&store, crate::worker::epoch_ms())?));
+        let (store, store_threads, checking) = Store::open_and_check(&settings.records.data_dir, lifecycle.clone())?;
+        let loaded = tokens::load(&store, crate::worker::epoch_ms());
+        // Of a damaged database this says more than what reading it has come upon.
+        checking.wait()?;
+        let credentials = Arc::new(ArcSwap::from_pointee(loaded?));
         let blocks_changed = Arc::<Notify>::default();
         let blocks = open_blocks(&settings, &store, Arc::clone(&blocks_changed))?;
         let spend_metrics = Arc::<SpendMetrics>::default();

@@ -38,7 +38,7 @@ use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 pub use self::backup::{BackupError, backup};
-pub use self::open::OpenError;
+pub use self::open::{Checking, OpenError};
 use self::reader::ReadJob;
 pub use self::writer::Pulse;
 use self::writer::{Order, Typed, Writer};
@@ -122,11 +122,21 @@ impl Store {
     /// # Errors
     /// [`OpenError`]: each says what to do.
     pub fn open(dir: &Path, lifecycle: Arc<Lifecycle>) -> Result<(Self, StoreThreads), OpenError> {
+        let (store, threads, checking) = Self::open_and_check(dir, lifecycle)?;
+        checking.wait()?;
+        Ok((store, threads))
+    }
+
+    /// [`Store::open`], without waiting until it is known that the database is whole: what is read meanwhile counts once it is.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open_and_check(dir: &Path, lifecycle: Arc<Lifecycle>) -> Result<(Self, StoreThreads, Checking), OpenError> {
         Self::start(open::open(dir, schema::STEPS)?, lifecycle)
     }
 
-    fn start(opened: open::Opened, lifecycle: Arc<Lifecycle>) -> Result<(Self, StoreThreads), OpenError> {
-        let open::Opened { lock, writer, reader } = opened;
+    fn start(opened: open::Opened, lifecycle: Arc<Lifecycle>) -> Result<(Self, StoreThreads, Checking), OpenError> {
+        let open::Opened { checking, lock, writer, reader } = opened;
         let (writes, orders) = sync_channel(WRITE_QUEUE);
         let (reads, jobs) = sync_channel(READ_QUEUE);
         let counts = Arc::<StoreMetrics>::default();
@@ -135,7 +145,7 @@ impl Store {
         let writer = std::thread::Builder::new().name("store".into()).spawn(move || writer.run())?;
         std::thread::Builder::new().name("store-read".into()).spawn(move || reader::run(&reader, &jobs))?;
         let store = Self { writes: writes.clone(), reads, counts };
-        Ok((store, StoreThreads { writes, writer, pulse }))
+        Ok((store, StoreThreads { writes, writer, pulse }, checking))
     }
 
     /// What it has done.

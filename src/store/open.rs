@@ -1,7 +1,8 @@
 //! Opening the database: whose it is, whether it is whole, and what version.
 //!
 //! In this order: the directory is for its owner alone; no other process has it; the file is for its owner alone; it is a database of ours,
-//! not of a newer version, and whole; then it is taken to the schema of this version. A refusal says what to do and leaves all as it was.
+//! not of a newer version, and whole; then it is taken to the schema of this version. A refusal says what to do and leaves all as it was. Where there
+//! is nothing to be taken, whether it is whole is found out on a thread of its own ([`Checking`]), because that takes as long as to read all of it.
 //!
 //! The lock is a file of its own, `ringwall.lock`, which the kernel gives free when the process ends, however it ends. It keeps a second gateway
 //! away and nobody else: who only reads goes through SQLite's own locks.
@@ -10,6 +11,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -104,12 +106,34 @@ pub enum OpenError {
     Thread(#[from] io::Error),
 }
 
-/// A database that is ours alone, checked and up to date.
+/// A database that is ours alone, up to date, and whole as soon as `checking` says so.
 pub(super) struct Opened {
+    pub(super) checking: Checking,
     pub(super) lock: File,
     pub(super) writer: Connection,
     /// Cannot write.
     pub(super) reader: Connection,
+}
+
+/// Whether every page is where it belongs is being found out. Until it is known nothing may be changed, and nothing that was read be relied upon.
+#[must_use]
+pub struct Checking(Option<JoinHandle<Result<(), OpenError>>>);
+
+impl Checking {
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`], or why it could not be found out.
+    pub fn wait(self) -> Result<(), OpenError> {
+        let Some(thread) = self.0 else { return Ok(()) };
+        thread.join().unwrap_or_else(|_| Err(io::Error::other("the check of the database has failed").into()))
+    }
+
+    fn start(path: &Path) -> Result<Self, OpenError> {
+        let path = path.to_path_buf();
+        let check = move || check(&open_to_read(&path).map_err(|error| fault(&path, &error))?, &path);
+        Ok(Self(Some(std::thread::Builder::new().name("store-check".into()).spawn(check)?)))
+    }
 }
 
 /// Opens `dir/ringwall.db` and takes it to the end of `steps`.
@@ -134,15 +158,17 @@ pub(super) fn open(dir: &Path, steps: &[&str]) -> Result<Opened, OpenError> {
             .map_err(fault)?;
     writer.busy_timeout(BUSY_TIMEOUT).map_err(fault)?;
     let version = recognize(&writer, &path, steps.len())?;
-    if version > 0 {
+    let is_up_to_date = version == steps.len();
+    if version > 0 && !is_up_to_date {
         check(&writer, &path)?;
     }
     prepare(&writer, &path)?;
+    let checking = if is_up_to_date { Checking::start(&path)? } else { Checking(None) };
     for (number, step) in steps.iter().enumerate().skip(version) {
         migrate(&writer, number, step).map_err(fault)?;
     }
     let reader = open_to_read(&path).map_err(fault)?;
-    Ok(Opened { lock, writer, reader })
+    Ok(Opened { checking, lock, writer, reader })
 }
 
 /// A connection that cannot write.

@@ -31,7 +31,7 @@ impl Rig {
     fn start() -> Self {
         let dir = folder();
         let lifecycle = lifecycle();
-        let (store, threads) = Store::start(open::open(dir.path(), STEPS).unwrap(), Arc::clone(&lifecycle)).unwrap();
+        let (store, threads, _) = Store::start(open::open(dir.path(), STEPS).unwrap(), Arc::clone(&lifecycle)).unwrap();
         Self { dir, lifecycle, store, threads }
     }
 
@@ -53,8 +53,8 @@ fn folder() -> tempfile::TempDir {
 
 /// The error of a database that must not open.
 fn refused(dir: &Path, steps: &[&str]) -> OpenError {
-    match open::open(dir, steps) {
-        Ok(_) => panic!("it was opened"),
+    match open::open(dir, steps).and_then(|opened| opened.checking.wait()) {
+        Ok(()) => panic!("it was opened"),
         Err(error) => error,
     }
 }
@@ -302,7 +302,7 @@ fn a_damaged_file_is_refused_and_left_alone() {
         assert_eq!(fs::read(&path).unwrap(), bytes, "{name}");
     }
     fs::write(&path, &whole).unwrap();
-    drop(open::open(dir.path(), STEPS).unwrap());
+    open::open(dir.path(), STEPS).unwrap().checking.wait().unwrap();
 }
 
 #[test]
@@ -366,7 +366,7 @@ fn copies_are_whole_while_writes_go_on() {
 #[ignore = "a child process of another test"]
 fn child_that_writes_until_it_is_killed() {
     let Some(dir) = std::env::var_os("RINGWALL_STORE_TEST_DIR") else { return };
-    let (store, _threads) = Store::start(open::open(Path::new(&dir), STEPS).unwrap(), lifecycle()).unwrap();
+    let (store, _threads, _) = Store::start(open::open(Path::new(&dir), STEPS).unwrap(), lifecycle()).unwrap();
     let writers: Vec<_> = (0..4)
         .map(|_| {
             let store = store.clone();
