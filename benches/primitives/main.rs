@@ -9,6 +9,7 @@ mod case;
 mod count;
 mod guards;
 mod inputs;
+mod rates;
 mod rpc;
 mod shared;
 mod tape;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             let mut criterion = Criterion::default().configure_from_args();
             time(&mut criterion);
             tape::compare(&mut criterion);
+            rates::compare(&mut criterion);
             criterion.final_summary();
             ExitCode::SUCCESS
         }

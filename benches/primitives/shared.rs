@@ -14,12 +14,13 @@ use ringwall::state::admission::AdmissionTable;
 use ringwall::state::connections::{Arrival, ConnectionId, ConnectionTable, PrincipalKind};
 use ringwall::state::doors::{Door, DoorCounts};
 use ringwall::state::events::{Bell, Event, EventKind, EventQueue, Outcome};
+use ringwall::state::rates::{RateTable, Rule, Span};
 
 use crate::case::Case;
 use crate::inputs::AGENT;
 
 pub(crate) fn cases() -> Vec<Case> {
-    [tables(), queue(), audit(), timers()].into_iter().flatten().collect()
+    [tables(), rates(), queue(), audit(), timers()].into_iter().flatten().collect()
 }
 
 /// SipHash as in the gateway, under the same key each time, so that the same slots are taken.
@@ -55,6 +56,39 @@ fn tables() -> Vec<Case> {
                 counted.touch(black_box(NOW_MS));
             }
             true
+        }),
+    ]
+}
+
+fn rates() -> Vec<Case> {
+    let table = Arc::new(RateTable::new(1_000, [7; 16]));
+    let (often, seldom) =
+        (Rule { limit: 8_000_000, span: Span::Sliding(60_000) }, Rule { limit: 60, span: Span::Sliding(60_000) });
+    let day = Rule { limit: u32::MAX, span: Span::Day };
+    let given_back = |rule: Rule| {
+        let (table, key) = (Arc::clone(&table), table.key(2, AGENT.as_bytes()));
+        move || {
+            table.take(black_box(key), rule, 1, NOW_MS).is_ok_and(|admitted| {
+                table.give_back(key, rule, admitted, NOW_MS);
+                true
+            })
+        }
+    };
+    let (address, paced, full) = (Arc::clone(&table), Arc::clone(&table), Arc::clone(&table));
+    let (paced_key, full_key, mut now_ms) = (table.key(3, AGENT.as_bytes()), table.key(4, AGENT.as_bytes()), NOW_MS);
+    let filled = (0..60).all(|_| table.take(full_key, seldom, 1, NOW_MS).is_ok());
+    vec![
+        Case::new("state/address's request admitted", 0, move || {
+            address.take(address.key_of_ip(1, black_box(PEER)), often, 1, NOW_MS).is_ok()
+        }),
+        Case::new("state/call admitted and given back, minute", 0, given_back(seldom)),
+        Case::new("state/call admitted and given back, day", 0, given_back(day)),
+        Case::new("state/60 a minute, admitted as another expires", 0, move || {
+            now_ms += 1_000;
+            paced.take(black_box(paced_key), seldom, 1, now_ms).is_ok()
+        }),
+        Case::new("state/61st of a minute refused", 0, move || {
+            filled && full.take(black_box(full_key), seldom, 1, NOW_MS).is_err()
         }),
     ]
 }

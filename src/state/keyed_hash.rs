@@ -30,6 +30,14 @@ pub(super) fn hash_of_word(key: [u64; 2], kind: u8, word: u64, byte: u8) -> u64 
     state.finish()
 }
 
+/// SipHash of the lowest `len` bytes of `word`, at most 7.
+#[inline]
+pub(super) fn hash_of_short(key: [u64; 2], word: u64, len: u64) -> u64 {
+    let mut state = State::new(key);
+    state.absorb(len << 56 | word);
+    state.finish()
+}
+
 struct State {
     v0: u64,
     v1: u64,
@@ -93,6 +101,7 @@ mod tests {
             std.write(&[7]);
             assert_eq!(hash([0, 0], 7, &bytes), std.finish(), "{len} bytes");
         }
+        assert_eq!(hash_of_short([3, 4], 0x05_0403_0201, 5), hash([3, 4], 5, &[1, 2, 3, 4]));
         assert_eq!(hash_of_word([3, 4], 7, 0x0807_0605_0403_0201, 9), hash([3, 4], 7, &[1, 2, 3, 4, 5, 6, 7, 8, 9]));
     }
 

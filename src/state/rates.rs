@@ -46,9 +46,8 @@ pub(crate) const PREFACE_WORDS: usize = 512;
 #[cfg(loom)]
 pub(crate) const PREFACE_WORDS: usize = 0;
 
-/// Seats for each count that the table is for: with a third of them taken, one count in a thousand finds its bucket full. (With half of them, one in
-/// eighty.)
-const SEATS_EACH: usize = 3;
+/// Seats for each count that the table is for: with half of them taken, one count in eighty finds its bucket full and displaces another.
+const SEATS_EACH: usize = 2;
 
 /// Attempts of a call to get on, of which each but the last failed because another thread did. Who needs more is refused.
 const ATTEMPTS: usize = 100_000;
@@ -160,17 +159,15 @@ impl Kept {
 }
 
 impl RateTable {
-    /// A table in memory, for `capacity` counts: about 60 bytes each, and 512 more once it is used in more than one group. `secret` is what nobody
+    /// A table in memory, for `capacity` counts: about 40 bytes each, and 1 KiB more once it is used in more than one group. `secret` is what nobody
     /// outside may know.
     #[must_use]
     pub fn new(capacity: usize, secret: [u8; 16]) -> Self {
         let count = Self::words_for(capacity);
         #[cfg(not(loom))]
-        let words = {
-            let words = Words::zeroed(count);
-            words.expect_random_use(PREFACE_WORDS + buckets_for(capacity) * BUCKET_WORDS);
-            words
-        };
+        let words = Words::zeroed(count);
+        #[cfg(not(loom))]
+        words.expect_random_use(PREFACE_WORDS + buckets_for(capacity) * BUCKET_WORDS);
         #[cfg(loom)]
         let words = (0..count).map(|_| AtomicU64::new(0)).collect();
         Self::over(words, capacity, secret)
@@ -196,6 +193,7 @@ impl RateTable {
     }
 
     /// The words, for who keeps them.
+    #[cfg(not(loom))]
     pub(crate) fn words(&self) -> &Words {
         &self.words
     }
@@ -211,8 +209,11 @@ impl RateTable {
     #[must_use]
     #[inline]
     pub fn key_of_ip(&self, kind: u8, ip: IpAddr) -> Key {
-        let (version, network) = network_of(ip);
-        Key(keyed_hash::hash_of_word(self.secret, kind, network, version))
+        Key(match network_of(ip) {
+            // Shorter than any other, so no other is equal.
+            (4, address) => keyed_hash::hash_of_short(self.secret, address << 8 | u64::from(kind), 5),
+            (version, network) => keyed_hash::hash_of_word(self.secret, kind, network, version),
+        })
     }
 
     /// Charges `cost` (0 to [`MAX_COST`]) to the key if the rule has room for it, all or nothing.
@@ -222,17 +223,33 @@ impl RateTable {
     #[inline]
     pub fn take(&self, key: Key, rule: Rule, cost: u32, now_ms: u64) -> Result<Admitted, Refused> {
         match Kept::of(rule.span) {
-            Kept::Sliding(length_ms) => self.take_sliding(key, rule, length_ms, cost, now_ms),
+            Kept::Sliding(length_ms) => {
+                let ask = ask(rule, length_ms, cost, now_ms);
+                match self.one_more(key, ask) {
+                    Some(at) => Ok(Admitted { at, cost }),
+                    None => self.take_sliding(key, rule, ask, now_ms),
+                }
+            }
             Kept::Calendar(calendar) => self.take_by_calendar(key, rule, calendar, cost, now_ms),
         }
     }
 
-    fn take_sliding(&self, key: Key, rule: Rule, length_ms: u32, cost: u32, now_ms: u64) -> Result<Admitted, Refused> {
-        let ask = ask(rule, length_ms, cost, now_ms);
+    /// The short way of nearly all: the key sits at home, and it is one more in a window that has room.
+    #[inline]
+    fn one_more(&self, key: Key, ask: Ask) -> Option<u32> {
+        let (index, tag) = self.place_of(key, Kept::Sliding(ask.length_ms));
+        let (head, seat, word) = seats::at_home(self.bucket_words(index)?, tag)?;
+        let cells = || self.bucket(index)?.cells.get(seat);
+        let (next, at) = window::one_more(word, ask, cells)?;
+        head.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok().then_some(at)
+    }
+
+    #[inline(never)]
+    fn take_sliding(&self, key: Key, rule: Rule, ask: Ask, now_ms: u64) -> Result<Admitted, Refused> {
         for _ in 0..ATTEMPTS {
-            let Some((seat, word)) = self.seat_of(key, Kept::Sliding(length_ms), now_ms) else { continue };
+            let Some((seat, word)) = self.seat_of(key, Kept::Sliding(ask.length_ms), now_ms) else { continue };
             match seat.window.take(word, ask) {
-                Some(Ok(at)) => return Ok(Admitted { at, cost }),
+                Some(Ok(at)) => return Ok(Admitted { at, cost: ask.cost }),
                 Some(Err(full)) => return Err(full.of(rule)),
                 None => super::sync::spin_loop(),
             }
@@ -329,22 +346,30 @@ impl RateTable {
     }
 
     #[inline]
-    fn bucket_of(&self, Key(hash): Key, kept: Kept) -> (Option<Bucket<'_>>, u64) {
+    fn bucket_of(&self, key: Key, kept: Kept) -> (Option<Bucket<'_>>, u64) {
+        let (index, tag) = self.place_of(key, kept);
+        (self.bucket(index), tag)
+    }
+
+    /// The key's bucket and tag.
+    #[inline]
+    fn place_of(&self, Key(hash): Key, kept: Kept) -> (usize, u64) {
         let hash = hash ^ kept.salt();
         // The upper half of the product: evenly spread over any number of buckets, by the hash's upper bits. The tag has its lower ones.
         let index = (u128::from(hash) * self.buckets as u128) >> 64;
-        (self.bucket(index as usize), seats::tag(hash, kept.life()))
+        (index as usize, seats::tag(hash, kept.life()))
     }
 
     #[inline]
+    fn bucket_words(&self, index: usize) -> Option<&[AtomicU64; BUCKET_WORDS]> {
+        self.words.get(PREFACE_WORDS + index * BUCKET_WORDS..)?.first_chunk()
+    }
+
     fn bucket(&self, index: usize) -> Option<Bucket<'_>> {
         let words: &[AtomicU64] = &self.words;
         let cells_start = PREFACE_WORDS + self.buckets * BUCKET_WORDS;
         let cells = words.get(cells_start + index * SEATS * CELLS..)?.as_chunks::<CELLS>().0;
-        Some(Bucket {
-            words: words.get(PREFACE_WORDS + index * BUCKET_WORDS..)?.first_chunk()?,
-            cells: cells.first_chunk()?,
-        })
+        Some(Bucket { words: self.bucket_words(index)?, cells: cells.first_chunk()? })
     }
 }
 

@@ -216,6 +216,36 @@ fn is_later(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
 }
 
+/// What nearly every admission is: one more in the group that is being filled, while nothing has expired. The head as it is then, and the time of the
+/// admission; `None`: it is not that, ask [`Window::take`], which would answer the same.
+#[inline]
+pub(super) fn one_more<'a>(
+    word: u64,
+    ask: Ask,
+    cells: impl FnOnce() -> Option<&'a [AtomicU64; CELLS]>,
+) -> Option<(u64, u32)> {
+    let low = word as u32;
+    let (time, fill) = ((word >> TIME_SHIFT) as u32, low >> FILL_SHIFT & FILL_MAX);
+    let at = if is_later(time, ask.now) { time } else { ask.now };
+    let is_plain = low & (RETURNED_MASK | 1 << SEALED_SHIFT) == 0 && fill != 0 && at.wrapping_sub(time) < ask.length_ms;
+    let is_open = fill < ask.group() || at == time;
+    if !is_plain || !is_open || ask.cost > MAX_COST || fill + ask.cost > FILL_MAX {
+        return None;
+    }
+    let (position, tail) = (low >> POSITION_SHIFT & INDEX_MASK, low >> TAIL_SHIFT & INDEX_MASK);
+    let mut used = fill;
+    if position != tail {
+        let cells = cells()?;
+        let cell = |index: u32| Some(Cell::of(cells.get((index & INDEX_MASK) as usize)?.load(Ordering::Acquire)));
+        if at.wrapping_sub(cell(tail)?.time) >= ask.length_ms {
+            return None;
+        }
+        used += cell(position.wrapping_sub(1))?.sum.wrapping_sub(cell(tail.wrapping_sub(1))?.sum) & SUM_MASK;
+    }
+    let next = u64::from(at) << TIME_SHIFT | u64::from(low + (ask.cost << FILL_SHIFT));
+    (used + ask.cost <= ask.limit).then_some((next, at))
+}
+
 /// A window over its words, wherever they stand.
 ///
 /// Each operation is an *attempt* on a word of the head that the caller has read before. `None`: the head has changed, read it anew and try again.
@@ -227,52 +257,7 @@ pub(super) struct Window<'a> {
 
 impl<'a> Window<'a> {
     /// Charges `ask.cost`, or says why not. Returns the time that the admission was counted at.
-    #[inline]
     pub(super) fn take(self, word: u64, ask: Ask) -> Option<Result<u32, Full>> {
-        match self.one_more(word, ask) {
-            Some((next, at)) => {
-                let swapped = self.head.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed);
-                swapped.is_ok().then_some(Ok(at))
-            }
-            None => self.take_otherwise(word, ask),
-        }
-    }
-
-    /// What nearly every admission is: one more in the group that is being filled, while nothing has expired. The next head and its time; `None`: it is not
-    /// that. A short way through [`take_otherwise`](Self::take_otherwise), which does the same.
-    #[inline]
-    fn one_more(self, word: u64, ask: Ask) -> Option<(u64, u32)> {
-        let low = word as u32;
-        let (time, fill) = ((word >> TIME_SHIFT) as u32, low >> FILL_SHIFT & FILL_MAX);
-        let at = if is_later(time, ask.now) { time } else { ask.now };
-        let is_plain = low & (RETURNED_MASK | 1 << SEALED_SHIFT) == 0 && fill != 0;
-        let is_open = fill < ask.group() || at == time;
-        if !is_plain
-            || !is_open
-            || ask.cost > MAX_COST
-            || fill + ask.cost > FILL_MAX
-            || at.wrapping_sub(time) >= ask.length_ms
-        {
-            return None;
-        }
-        let (position, tail) = (low >> POSITION_SHIFT & INDEX_MASK, low >> TAIL_SHIFT & INDEX_MASK);
-        let mut used = fill;
-        if position != tail {
-            if at.wrapping_sub(self.cell(tail).time) >= ask.length_ms {
-                return None;
-            }
-            let (newest, before) = (self.cell(position.wrapping_sub(1)), self.cell(tail.wrapping_sub(1)));
-            used += newest.sum.wrapping_sub(before.sum) & SUM_MASK;
-        }
-        if used + ask.cost > ask.limit {
-            return None;
-        }
-        Some((u64::from(at) << TIME_SHIFT | u64::from(low + (ask.cost << FILL_SHIFT)), at))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn take_otherwise(self, word: u64, ask: Ask) -> Option<Result<u32, Full>> {
         let old = Head::of(word);
         let at = clock(word, ask.now);
         let head = self.without_expired(word, at, ask.length_ms)?;

@@ -1,7 +1,8 @@
 //! Where a key's count stands: buckets of seats, and how a newcomer gets one.
 //!
-//! A bucket is two cache lines: its *door* and the *tags* of its seats, and their *heads* (one word of a window or of a calendar). A key's hash names
-//! the one bucket in which it may sit, so looking for it costs these two lines, whatever the table holds.
+//! A bucket is two cache lines: its *door*, and for each seat a *tag* and a *head* (one word of a window or of a calendar). A key's hash names
+//! the one bucket in which it may sit, and the seat that is its home there, if nobody sat in it before. So looking for it costs one line mostly, and two
+//! at most, whatever the table holds.
 //!
 //! ## One key, one seat
 //! Two threads that bring the same newcomer must not give it two seats, each with a limit of its own. So at any time all newcomers of a bucket contend for
@@ -32,10 +33,6 @@
 
 use super::super::sync::{AtomicU64, Ordering};
 use super::super::window::{self, CELLS, Window};
-#[cfg(not(loom))]
-use crate::sys::words::prefetch;
-#[cfg(loom)]
-fn prefetch(_: &AtomicU64) {}
 use super::calendar::{self, Calendar};
 
 /// Words of a bucket: two cache lines.
@@ -47,8 +44,8 @@ pub(super) const SEATS: usize = 7;
 #[cfg(loom)]
 pub(super) const SEATS: usize = 2;
 
-const FIRST_TAG: usize = 1;
-const FIRST_HEAD: usize = BUCKET_WORDS / 2 + 1;
+/// A seat's tag and head stand side by side, so that they share a cache line. The door is the first word, and the second is spare.
+const FIRST_SEAT: usize = 2;
 
 const NUMBER_BITS: u32 = 12;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
@@ -96,6 +93,23 @@ fn number_of(tag: u64) -> u64 {
 
 fn numbered(tag: u64, number: u64) -> u64 {
     (tag & !NUMBER_MASK) | (number & NUMBER_MASK)
+}
+
+/// The seat in which a newcomer is put if it was never used: where it is looked for first.
+#[inline]
+fn home(wanted: u64) -> usize {
+    ((wanted >> (NUMBER_BITS + LIFE_BITS) & u64::from(u32::MAX)) * SEATS as u64 >> 32) as usize
+}
+
+/// The head of the tag's seat, its number and its word, if it sits at home. (`read` for this one case: what is blank is left to it.)
+#[inline]
+pub(super) fn at_home(words: &[AtomicU64; BUCKET_WORDS], wanted: u64) -> Option<(&AtomicU64, usize, u64)> {
+    let index = home(wanted);
+    let [tag, head] = words.get(FIRST_SEAT..)?.as_chunks::<2>().0.get(index)?;
+    let tagged = tag.load(Ordering::Acquire);
+    let word = head.load(Ordering::Acquire);
+    let is_its = (tagged ^ wanted) >> NUMBER_BITS == 0 && tag.load(Ordering::Acquire) == tagged;
+    is_its.then_some((head, index, word))
 }
 
 /// A bucket with the cells of its seats.
@@ -149,13 +163,9 @@ impl<'a> Bucket<'a> {
     /// The seat of the tag, if it has one.
     #[inline]
     pub(super) fn find(self, wanted: u64) -> Option<Seat<'a>> {
-        // The second line is on its way while the first is looked through; and this without a branch that depends on where the tag is, because the processor
-        // would have to guess it.
-        if let Some(head) = self.words.get(FIRST_HEAD) {
-            prefetch(head);
-        }
+        // Without a branch that depends on where the tag is, because the processor would have to guess it.
         let mut found = 0_u32;
-        for (index, tag) in self.words.iter().skip(FIRST_TAG).take(SEATS).enumerate() {
+        for (index, [tag, _]) in self.places().iter().enumerate() {
             found |= u32::from((tag.load(Ordering::Acquire) ^ wanted) >> NUMBER_BITS == 0) << index;
         }
         if found == 0 {
@@ -183,7 +193,7 @@ impl<'a> Bucket<'a> {
         let (number, index) = (opened >> SEAT_BITS, (opened & ((1 << SEAT_BITS) - 1)) as usize % SEATS);
         let place = self.tag(index)?;
         let tagged = place.load(Ordering::Acquire);
-        let (best, best_rank) = self.first_to_go(now_ms)?;
+        let (best, best_rank) = self.first_to_go(home(wanted), now_ms)?;
         if number_of(tagged) == number & NUMBER_MASK {
             let next = (number + 1) << SEAT_BITS | best as u64;
             let _ = door.compare_exchange(opened, next, Ordering::AcqRel, Ordering::Relaxed);
@@ -220,18 +230,25 @@ impl<'a> Bucket<'a> {
         (0..SEATS).filter_map(move |index| Some((self.tag(index)?.load(Ordering::Acquire), self.window(index)?)))
     }
 
-    fn first_to_go(self, now_ms: u64) -> Option<(usize, Rank)> {
+    /// Of those that rank alike, the newcomer's home.
+    fn first_to_go(self, home: usize, now_ms: u64) -> Option<(usize, Rank)> {
         let ranked = self.seats().map(|(tag, window)| rank(tag, window.head.load(Ordering::Acquire), now_ms));
-        ranked.enumerate().min_by_key(|(_, rank)| *rank)
+        ranked.enumerate().min_by_key(|(index, rank)| (*rank, *index != home))
+    }
+
+    fn places(self) -> &'a [[AtomicU64; 2]] {
+        let seats = self.words.get(FIRST_SEAT..).unwrap_or_default().as_chunks::<2>().0;
+        seats.get(..SEATS).unwrap_or(seats)
     }
 
     fn tag(self, index: usize) -> Option<&'a AtomicU64> {
-        self.words.get(FIRST_TAG + index)
+        self.places().get(index)?.first()
     }
 
     #[inline]
     fn window(self, index: usize) -> Option<Window<'a>> {
-        Some(Window { head: self.words.get(FIRST_HEAD + index)?, cells: self.cells.get(index)? })
+        let [_, head] = self.places().get(index)?;
+        Some(Window { head, cells: self.cells.get(index)? })
     }
 }
 
