@@ -20,7 +20,8 @@ use crate::door::session::{Sealer, Session};
 use crate::door::sse::Inboxes;
 use crate::gateway::desk::Desk;
 use crate::gateway::{Shared, Snapshot, block_rules};
-use crate::guard::Principal;
+use crate::guard::rates::Charged;
+use crate::guard::{LimitBook, Principal};
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc::era::{self, Header, Mirrored};
 use crate::rpc::{Envelope, Era, Kind, Method, glance};
@@ -112,7 +113,9 @@ impl Plane {
         let connections = ConnectionTable::new(lifecycle.doors().clone(), 64, 1, RandomState::new());
         let bell = Arc::new(Bell::default());
         let blocks = Blocks::new(block_rules(&settings), [], Box::new(|| {}));
+        let limit_book = LimitBook::new(&settings.policy, &settings.rates);
         let shared = Shared {
+            limit_book: Arc::new(ArcSwap::from_pointee(limit_book)),
             blocks: Arc::new(blocks),
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls, filter)),
             connections: Arc::new(connections),
@@ -130,8 +133,8 @@ impl Plane {
             call_records: None,
             events: (0..2).map(|_| Arc::new(EventQueue::new(bell.clone()))).collect(),
             lifecycle,
-            traffic: Arc::new(RateTable::new(1, [1; 16])),
-            actions: Arc::new(RateTable::new(1, [2; 16])),
+            traffic: Arc::new(RateTable::new(64, [1; 16])),
+            actions: Arc::new(RateTable::new(64, [2; 16])),
         };
         answer::set_date(NOW_S * 1000);
         Some(Self { worker: Worker::new(0, Arc::new(shared)), client: "1f00002a".parse().ok()? })
@@ -212,12 +215,17 @@ impl Plane {
         let message = message(received, read, &scratch)?;
         let asking = Asking {
             principal: &read.principal,
+            client: BOUND.ip(),
             name: &read.name,
             session: read.in_session.then_some(&scratch.session),
             looked_again: false,
         };
-        let mut reservation = None;
-        match decide::decide(&self.worker, &scratch.parser, &message, &asking, &mut reservation) {
+        let (mut reservation, mut charged) = (None, Charged::default());
+        let decision =
+            decide::decide(&self.worker, &scratch.parser, &message, &asking, (&mut reservation, &mut charged));
+        // What one call is charged is not to stand in the next one's way.
+        self.worker.give_back(&mut charged);
+        match decision {
             Ok(Decision::Forward(index, edits, _)) => Some(Decided { index, edits, reservation }),
             _ => None,
         }

@@ -71,10 +71,8 @@ pub(crate) struct Shared {
     pub(crate) tools: Arc<ToolNames>,
     /// One a worker, and the last for all other threads.
     pub(crate) events: Vec<Arc<EventQueue>>,
-    #[allow(dead_code, reason = "until the guard that asks it")]
     /// What comes in, by address, client and connection. In memory alone.
     pub(crate) traffic: Arc<RateTable>,
-    #[allow(dead_code, reason = "until the guard that asks it")]
     /// What agents do, by agent and tool. It outlives the process.
     pub(crate) actions: Arc<RateTable>,
 }

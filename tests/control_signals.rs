@@ -145,8 +145,6 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             store,
             vault,
             store_pulse: store_threads.pulse(),
-            traffic: Arc::new(RateTable::new(10, [0; 16])),
-            counters: Counters::open(data_dir.path(), 10, clock()).unwrap(),
         },
     )
     .unwrap();
