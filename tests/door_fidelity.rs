@@ -117,10 +117,13 @@ fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, max_shrink_iters: 200, failure_persistence: None, ..ProptestConfig::default() }
 }
 
+/// Made-up strings look like an attack now and then; they are looked at all the same.
+const MADE_UP: &[(&str, &str)] = &[("SANITIZE_MODE", "monitor")];
+
 #[test]
 fn any_message_arrives_byte_for_byte_however_it_is_sent() {
     let upstream = Upstream::echo();
-    let gateway = Gateway::start(&[], upstream.address);
+    let gateway = Gateway::start(MADE_UP, upstream.address);
     let client = Mutex::new(gateway.client());
     proptest!(config(300), |(body in message(), wire in wire())| {
         let mut client = client.lock().unwrap();
@@ -159,7 +162,7 @@ fn any_answer_comes_back_byte_for_byte_however_it_is_sent() {
         }
         next
     });
-    let gateway = Gateway::start(&[], upstream.address);
+    let gateway = Gateway::start(MADE_UP, upstream.address);
     let client = Mutex::new(gateway.client());
     proptest!(config(300), |(body in value(), framing in 0..5, points in wire(), long in 0..4)| {
         // Some are longer than any buffer.
@@ -282,7 +285,7 @@ fn inject_agent_id_false_leaves_a_call_as_it_is() {
 #[test]
 fn modern_headers_tell_the_truth_or_the_message_goes_nowhere() {
     let upstream = Upstream::echo();
-    let gateway = Gateway::start(&[], upstream.address);
+    let gateway = Gateway::start(MADE_UP, upstream.address);
     let good = blackbox::modern(1, "tools/call", Some("echo"), "\"name\":\"echo\",\"arguments\":{}");
     let good = String::from_utf8(good).unwrap();
     let encoded = format!("Mcp-Name: =?base64?{}?=", base64::engine::general_purpose::STANDARD.encode("echo"));

@@ -74,7 +74,8 @@ impl Stage {
         let hooks = Upstream::start(hooks);
         let policy = format!(
             "[upstream.crm]\nurl = \"http://{}/mcp\"\nmax_in_flight = 4\n\n\
-             [upstream.shell]\ncommand = [\"/bin/sh\", \"-c\", '''{SERVER}''']\nmax_instances = 1\n",
+             [upstream.shell]\ncommand = [\"/bin/sh\", \"-c\", '''{SERVER}''']\nmax_instances = 1\n\n\
+             [tool.\"pay*\"]\nprice = {{ fixed_usd = \"0.01\" }}\n",
             crm.address
         );
         let url = format!("http://{}/hook", hooks.address);
@@ -137,6 +138,7 @@ fn crm(request: &Received, conversation: &mut Conversation) -> Next {
     match request.text() {
         text if text.contains("\"name\":\"break\"") => return Next::Close,
         text if text.contains("\"name\":\"hold\"") => conversation.wait_for("released"),
+        text if text.contains("\"name\":\"pay-late\"") => conversation.wait_for("paid"),
         _ => {}
     }
     conversation.echo(request)
@@ -179,6 +181,7 @@ fn every_declared_metric_moves() {
     limits(&mut stage);
     shared_servers(&mut stage);
     a_trail_that_cannot_be_written(&mut stage);
+    calls_that_cost(&mut stage);
     a_database_that_is_held(&mut stage);
     guessing(&mut stage);
     who_may_not_come_in(&mut stage);
@@ -370,6 +373,20 @@ fn a_trail_that_cannot_be_written(stage: &mut Stage) {
 }
 
 /// Somebody else holds the database for longer than a write waits for it.
+fn calls_that_cost(stage: &mut Stage) {
+    stage.moves(&["ringwall_spend_reservations", "ringwall_spend_microusd"], |stage| {
+        assert_eq!(stage.call("crm__pay"), 200);
+    });
+    std::thread::scope(|scope| {
+        let (gateway, crm) = (&stage.gateway, &stage.crm);
+        let late = scope.spawn(|| gateway.client().ask(&a_call("crm__pay-late")).status);
+        blackbox::until("a reservation that is open", || gateway.metric("ringwall_spend_open_reservations") > 0.5);
+        crm.say("paid");
+        assert_eq!(late.join().unwrap(), 200);
+    });
+    stage.provoked.insert("ringwall_spend_open_reservations");
+}
+
 fn a_database_that_is_held(stage: &mut Stage) {
     let issue = |gateway: &Gateway| {
         let body = "{\"agent\":\"alpha\"}";
@@ -390,8 +407,10 @@ fn a_database_that_is_held(stage: &mut Stage) {
         blackbox::until("a write that waits", || gateway.metric("ringwall_store_queue_length") > 0.5);
         assert_eq!(refused.join().unwrap(), 503);
     });
+    assert_eq!(stage.call("crm__pay"), 503, "what cannot be written down is not spent");
     stage.provoked.insert("ringwall_store_queue_length");
-    stage.see_move(PATIENCE, &["ringwall_store_failures", "ringwall_store_healthy"], &before);
+    let families = ["ringwall_store_failures", "ringwall_store_healthy", "ringwall_spend_ledger_errors"];
+    stage.see_move(PATIENCE, &families, &before);
     stage.moves(&["ringwall_store_healthy"], |_| other.execute_batch("ROLLBACK").unwrap());
 }
 

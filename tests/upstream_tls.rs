@@ -126,6 +126,7 @@ fn gateway(port: u16, trusted: &str) -> Gateway {
             ("MCP_HEALTH_PORT", "0"),
             ("ADMIN_PORT", "0"),
             ("WORKERS", "1"),
+            ("RATE_LIMIT_ENABLED", "false"),
         ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -176,7 +176,7 @@ fn nothing_tells_what_a_credential_is() {
     told.push(admin(&gateway, "GET", "/admin/settings", "").text());
     for (method, path, body, status) in [
         ("PUT", "/admin/providers/twilio", format!("{{\"credential\":\"{SECRET}\\u0000\"}}"), 422),
-        ("PUT", "/admin/providers/twilio", format!("{{\"credential\":\"{SECRET} x\"}}"), 422),
+        ("PUT", "/admin/providers/twilio", format!("{{\"credential\":\"{SECRET} x\"}}"), 409),
         ("PUT", "/admin/providers/twilio", format!("{{\"credential\":[\"{SECRET}\"]}}"), 400),
         ("PUT", "/admin/providers/twilio", format!("{{\"{SECRET}\":1}}"), 400),
         ("PUT", "/admin/providers/twilio", SECRET.to_owned(), 400),

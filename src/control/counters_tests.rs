@@ -49,9 +49,14 @@ fn counts_go_on_where_they_were() {
     let second = open(dir.path(), NOW_MS + 30_000);
     assert!(RULES.iter().all(|rule| used(&second, AGENTS[0], *rule, NOW_MS + 30_000) == 100));
     drop(second);
+    // Up to a 64th of the limit shares one stamp, that of its last: they leave together.
     let third = open(dir.path(), NOW_MS + 60_050);
     let left = RULES.map(|rule| used(&third, AGENTS[0], rule, NOW_MS + 60_050));
-    assert_eq!(left, [49, 100, 100, 100], "what has left the minute has left it");
+    assert_eq!(left, [100, 100, 100, 100], "the last of the group is in the minute");
+    drop(third);
+    let fourth = open(dir.path(), NOW_MS + 60_100);
+    let left = RULES.map(|rule| used(&fourth, AGENTS[0], rule, NOW_MS + 60_100));
+    assert_eq!(left, [0, 100, 100, 100], "what has left the minute has left it");
 }
 
 #[test]

@@ -98,6 +98,7 @@ impl<K: ShardKey, V: Clone> Shards<K, V> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use proptest::prelude::*;
 

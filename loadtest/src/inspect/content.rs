@@ -58,8 +58,8 @@ pub(super) fn run(data: &Path, report: &mut Report) -> io::Result<()> {
     report.version("rustrict", "0.7.39".into());
     for (title, held_out) in [("seen while the lists were written", false), ("not seen", true)] {
         let part: Vec<&Said> = said.iter().filter(|said| said.is_held_out == held_out).collect();
-        report.section(Section::new(&format!("Content filter, by category: rows {title}")).table(by_category(&part)));
-        report.section(Section::new(&format!("Content filter, by set: rows {title}")).table(by_set(&part)));
+        report.section(Section::new(format!("Content filter, by category: rows {title}")).table(by_category(&part)));
+        report.section(Section::new(format!("Content filter, by set: rows {title}")).table(by_set(&part)));
     }
     let mut table = Table::new("filter", vec![Column::new("speed", "MB/s of CPU time", 2)]);
     table.row("ringwall", vec![ours_mb_s.into()]);

@@ -98,7 +98,7 @@ fn numbered(tag: u64, number: u64) -> u64 {
 /// The seat in which a newcomer is put if it was never used: where it is looked for first.
 #[inline]
 fn home(wanted: u64) -> usize {
-    ((wanted >> (NUMBER_BITS + LIFE_BITS) & u64::from(u32::MAX)) * SEATS as u64 >> 32) as usize
+    ((((wanted >> (NUMBER_BITS + LIFE_BITS)) & u64::from(u32::MAX)) * SEATS as u64) >> 32) as usize
 }
 
 /// The head of the tag's seat, its number and its word, if it sits at home. (`read` for this one case: what is blank is left to it.)
