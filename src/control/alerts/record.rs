@@ -4,7 +4,7 @@
 //! beside, so that a disk that hangs holds up no alert that says so. What the disk does not take is tried again; meanwhile at most [`BEHIND`] are
 //! remembered, and later ones are logged and not written.
 //!
-//! Kept are the newest [`KEPT`](super::KEPT), and none for longer than [`RETAIN`]. What is still to be delivered is kept in any case.
+//! Kept are the newest [`KEPT`], and none for longer than [`RETAIN`]. What is still to be delivered is kept in any case.
 
 use std::sync::Arc;
 use std::time::Duration;
