@@ -90,16 +90,17 @@ fn serve(name: &str, state: &State, request: &Received, conversation: &mut Conve
         conversation.send(answer_json(&body).replacen("\r\n\r\n", &format!("\r\n{field}"), 1).as_bytes());
         return Next::Keep;
     }
+    // Before the session is looked up: a restart that comes between the two ends this stream as well.
+    let ended = state.ended.load(SeqCst);
     if request.field("mcp-session-id") != Some(own(state.session.load(SeqCst))) {
         conversation.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
         return Next::Keep;
     }
     match request.method() {
         "GET" => {
-            let before = state.ended.load(SeqCst);
             conversation.begin_events();
             conversation.stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-            while state.ended.load(SeqCst) == before {
+            while state.ended.load(SeqCst) == ended {
                 match conversation.stream.read(&mut [0]) {
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
                     _ => break,

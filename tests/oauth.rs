@@ -306,7 +306,7 @@ fn a_refresh_token_that_is_used_twice_ends_the_session_everywhere_within_a_secon
 }
 
 #[test]
-fn of_many_refreshes_at_once_one_is_granted() {
+fn of_many_refreshes_at_once_at_most_one_is_granted() {
     let upstream = upstream();
     let gateway = start(&[("WORKERS", "4")], &upstream);
     for _ in 0..5 {
@@ -315,7 +315,12 @@ fn of_many_refreshes_at_once_one_is_granted() {
             let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| refresh(&gateway, &pair.refresh))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+        // None where another use is noticed before the first is answered: its session has ended by then, and what it would be given with it.
+        let granted: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
+        assert!(granted.len() <= 1);
+        for answer in granted {
+            is_refused(&call_with(&gateway, &Pair::of(answer).access));
+        }
         for refused in answers.iter().filter(|answer| answer.status != 200) {
             error(refused, 400, "invalid_grant");
         }
