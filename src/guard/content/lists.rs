@@ -120,7 +120,7 @@ pub(super) enum Place {
 }
 
 /// A folded word: its letters, and how often each must stand there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Folded {
     pub(super) letters: Box<[u8]>,
     pub(super) runs: Box<[u8]>,
@@ -299,12 +299,15 @@ impl Lists {
     /// a telling class needs no other.
     pub(super) fn know_patterns(&mut self) {
         const TELLING: u32 = TRIGGERS & !ANCHOR;
-        let telling = |word: &Folded| self.forms.iter().any(|form| form.classes & TELLING != 0 && form.word == *word);
+        let mut classes_of: HashMap<&Folded, u32> = HashMap::with_capacity(self.forms.len());
+        for form in &self.forms {
+            *classes_of.entry(&form.word).or_default() |= form.classes;
+        }
+        let classes_of = |word: &Folded| classes_of.get(word).copied().unwrap_or(0);
         // What no sentence has by chance, before persons, before words that are everywhere.
         let rarity = |word: &Folded| {
-            let classes = self.forms.iter().filter(|form| form.word == *word).fold(0, |all, form| all | form.classes);
             let everywhere = COMMON.contains(&&*word.letters) || matches!(*word.letters, [b'a' | b'i']);
-            let tier = match classes {
+            let tier = match classes_of(word) {
                 _ if everywhere => 0,
                 0 => {
                     if word.letters.len() > 1 {
@@ -324,7 +327,7 @@ impl Lists {
             }
             let tells = |part: &Part| match part {
                 Part::Class(classes) => classes & !TELLING == 0,
-                Part::Word(word) => telling(word),
+                Part::Word(word) => classes_of(word) & TELLING != 0,
                 Part::Group => true,
                 _ => false,
             };
