@@ -19,7 +19,7 @@ pub struct BadEdits;
 ///
 /// # Errors
 /// [`BadEdits`].
-pub fn splice(raw: &[u8], edits: &[(Span, &[u8])], out: &mut Vec<u8>) -> Result<(), BadEdits> {
+pub fn splice<B: AsRef<[u8]>>(raw: &[u8], edits: &[(Span, B)], out: &mut Vec<u8>) -> Result<(), BadEdits> {
     let mut last = 0u32;
     let mut grown = raw.len();
     for (span, bytes) in edits {
@@ -27,13 +27,13 @@ pub fn splice(raw: &[u8], edits: &[(Span, &[u8])], out: &mut Vec<u8>) -> Result<
             return Err(BadEdits);
         }
         last = span.end;
-        grown = grown.saturating_add(bytes.len());
+        grown = grown.saturating_add(bytes.as_ref().len());
     }
     out.reserve(grown);
     let mut from = 0u32;
     for (span, bytes) in edits {
         out.extend_from_slice(Span::new(from, span.start).of(raw));
-        out.extend_from_slice(bytes);
+        out.extend_from_slice(bytes.as_ref());
         from = span.end;
     }
     out.extend_from_slice(raw.get(from as usize..).unwrap_or(&[]));

@@ -95,8 +95,7 @@ impl Edits {
             out.extend_from_slice(raw);
             return Ok(());
         }
-        let borrowed: Vec<(Span, &[u8])> = self.edits.iter().map(|(span, with)| (*span, with.as_slice())).collect();
-        splice::splice(raw, &borrowed, out).map_err(|_| Unsendable::Edits)
+        splice::splice(raw, &self.edits, out).map_err(|_| Unsendable::Edits)
     }
 
     /// Likewise, with a few more that touch none of them.

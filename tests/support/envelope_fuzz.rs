@@ -41,7 +41,7 @@ fn accepted(parser: &Parser, found: &Envelope, raw: &[u8]) {
         assert_eq!(scan::value(span.of(raw)), Some(Span::from_usize(0, span.len() as usize)));
     }
     let mut copy = Vec::new();
-    assert!(splice::splice(raw, &[], &mut copy).is_ok());
+    assert!(splice::splice::<&[u8]>(raw, &[], &mut copy).is_ok());
     assert_eq!(copy, raw);
     let mut insert = Vec::new();
     if let Some(place) = splice::agent_id(found, raw, "fuzz\"", &mut insert) {
