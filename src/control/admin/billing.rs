@@ -201,7 +201,10 @@ pub(super) async fn read(State(admin): State<Admin>, Asked(query): Asked<Query>)
     let today = Day::of(admin.now_ms());
     let to = query.to.map_or(today, |to| to.0);
     let from = query.from.map_or(to.first_of_month(), |from| from.0);
-    if from > to || to.days() - from.days() > MAX_DAYS || query.tool.as_ref().is_some_and(|tool| tool.len() > 256) {
+    if from > to
+        || to.days() - from.days() > MAX_DAYS
+        || query.tool.as_ref().is_some_and(|tool| tool.is_empty() || tool.len() > 256)
+    {
         return Err(invalid());
     }
     let by = query.by.map_or(Grouping { by_agent: true, ..Grouping::default() }, |by| by.0);

@@ -18,7 +18,9 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::accept::{Asked, Body, Label, Limit, Named, Refused, Told, Within, rows};
 use super::document::{BadBody, BadQuery, Conflict, Guarded, Missing};
@@ -54,6 +56,29 @@ impl FromStr for Network {
     }
 }
 
+/// What is accepted, for the OpenAPI document; an IPv4 address inside of an IPv6 one is, too, and not told.
+impl PartialSchema for Network {
+    fn schema() -> RefOr<Schema> {
+        const BYTE: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
+        const GROUP: &str = "[0-9a-fA-F]{1,4}";
+        let v4 = format!("{BYTE}(\\.{BYTE}){{3}}(/(3[0-2]|[12]?[0-9]))?");
+        // `::` stands for one group at least: so many before it, at most so many behind.
+        let short: String =
+            (1..=6).map(|before| format!("|({GROUP}:){{{before}}}(:{GROUP}){{1,{}}}", 7 - before)).collect();
+        let v6 = format!("({GROUP}:){{7}}{GROUP}|({GROUP}:){{1,7}}:|:(:{GROUP}){{1,7}}|::{short}");
+        let pattern = format!("^({v4}|({v6})(/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?)$");
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("An address or a CIDR, IPv4 or IPv6"))
+            .min_length(Some(2))
+            .max_length(Some(43))
+            .pattern(Some(pattern))
+            .into()
+    }
+}
+
+impl ToSchema for Network {}
+
 /// Which blocks are wanted; nothing: all.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +91,7 @@ pub(super) struct Filter {
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 100)]
     limit: Option<Limit>,
     /// The `next` of the page before
-    #[param(value_type = Option<String>, min_length = 2, max_length = 43, pattern = "^[0-9a-f:.]+(/[0-9]{1,3})?$")]
+    #[param(inline)]
     cursor: Option<Network>,
 }
 
@@ -102,7 +127,7 @@ impl Kind {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct AddBlock {
     /// An address or a CIDR, IPv4 or IPv6
-    #[schema(value_type = String, min_length = 2, max_length = 49, example = "203.0.113.0/24")]
+    #[schema(inline, example = "203.0.113.0/24")]
     network: Network,
     /// Why, for whoever reads the list
     #[schema(value_type = Option<String>, max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
@@ -198,8 +223,8 @@ pub(super) async fn lift(
 #[allow(dead_code, reason = "a part of the document")]
 struct NetworkName {
     /// As the list shows it
-    #[param(min_length = 2, max_length = 43, pattern = "^[0-9a-f:.]+(/[0-9]{1,3})?$")]
-    network: String,
+    #[param(inline)]
+    network: Network,
 }
 
 impl BlockShown {

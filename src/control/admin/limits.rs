@@ -78,6 +78,7 @@ impl Told for Part {
 /// Limits that an agent is given. What is left out is what policy and settings say.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(min_properties = 1)]
 pub(super) struct GiveLimits {
     /// Tool calls a minute, sliding
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 1_000_000_000)]
