@@ -25,7 +25,7 @@ use crate::guard::jwt::own::{OwnKey, SCOPE};
 use crate::guard::outbound::Outbound;
 use crate::guard::proxies::TrustedProxies;
 use crate::guard::spend::SpendRules;
-use crate::guard::{Authenticator, Issued, LimitBook, Permissions};
+use crate::guard::{Authenticator, Issued, LimitBook, Permissions, Results};
 use crate::observe::metrics::WorkerMetrics;
 use crate::settings::{Profile, Settings};
 use crate::state::blocks::{Blocks, Rules};
@@ -36,6 +36,7 @@ use crate::state::events::EventQueue;
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Lifecycle, UpstreamState};
 use crate::state::networks::Networks;
+use crate::state::pins::Pins;
 use crate::state::rates::RateTable;
 use crate::state::tools::ToolNames;
 use crate::upstream::brokered::ChildrenHandle;
@@ -50,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<ConnectionTable>,
     /// The agents' tokens that were issued. The control thread publishes.
     pub(crate) credentials: Arc<ArcSwap<Credentials>>,
+    /// The descriptions of tools that were accepted.
+    pub(crate) pins: Arc<Pins>,
     /// Addresses that may not come in, and what counts towards that.
     pub(crate) blocks: Arc<Blocks>,
     /// What each agent may do. The control thread publishes.
@@ -122,6 +125,8 @@ pub(crate) struct Snapshot {
     pub(crate) outbound: Outbound,
     /// What attacks are looked for.
     pub(crate) inspection: Inspection,
+    /// What is looked for in what tools answer.
+    pub(crate) results: Results,
     /// What the policy says of tools that are counted.
     pub(crate) actions: ActionRules,
     pub(crate) hosts: Hosts,
@@ -177,6 +182,7 @@ impl Snapshot {
             spend: SpendRules::new(&settings),
             outbound: Outbound::new(filter, &settings.policy),
             inspection: Inspection::new(settings.sanitize, &settings.policy),
+            results: Results::new(&settings.policy.results),
             actions: ActionRules::new(&settings.policy),
             hosts,
             proxies: TrustedProxies::new(&settings.doors.trusted_proxies),

@@ -30,6 +30,8 @@ enum Command {
     Limits(cli::limits::Args),
     /// Block addresses and networks of a running gateway, list what is blocked, lift it
     Block(cli::block::Args),
+    /// List the descriptions of a running gateway's tools by their hashes, accept what has changed
+    Tools(cli::tools::Args),
     /// Issue, list, rotate or revoke agents' tokens of a running gateway
     Token(cli::token::Args),
     /// Read the audit trail
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Connections(args) => cli::connections::run(&args),
         Command::Limits(args) => cli::limits::run(&args),
         Command::Block(args) => cli::block::run(&args),
+        Command::Tools(args) => cli::tools::run(&args),
         Command::Token(args) => cli::token::run(&args),
         Command::Audit(args) => cli::audit::run(&args),
         Command::Billing(args) => cli::billing::run(&args),

@@ -122,6 +122,13 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
             events: Arc::clone(&events),
             connections,
             audit: audit.signals(),
+            pins: ringwall::control::pins::ToolPins::new(
+                store.clone(),
+                Arc::default(),
+                Arc::clone(&events),
+                alerts.clone(),
+                clock,
+            ),
             alerts,
             exits,
             mailbox: None,

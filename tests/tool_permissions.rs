@@ -7,7 +7,10 @@ mod blackbox;
 #[path = "support/socket_server.rs"]
 mod socket_server;
 
-use blackbox::{Caller, Conversation, DOORS, Door, Gateway, Next, Received, TOKEN, Upstream, result};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use blackbox::{Caller, Client, Conversation, DOORS, Door, Gateway, Next, Received, TOKEN, Upstream, result, until};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use socket_server::{Kind, SocketServer};
@@ -335,4 +338,218 @@ fn what_must_not_be_said_to_people_is_refused_on_every_door() {
     assert!(gateway.metric_of("ringwall_content_findings_total", "content-threat") >= 7.0);
     assert!(gateway.metric_of("ringwall_refusals_total", "content-hate") >= 7.0);
     gateway.unharmed();
+}
+
+const OPERATOR: &str = "an-orchestrator-token-of-a-fair-length-1234567890";
+
+/// Who accepts descriptions; lists that each door asks for are not cached by anybody.
+const OPERATED: [(&str, &str); 2] = [("WORKERS", "2"), ("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR)];
+
+/// A server whose tool `echo` says of itself what `version` is, and whose tool `other` stays as it is.
+fn changing(events: bool) -> (Upstream, Arc<AtomicUsize>) {
+    let version = Arc::new(AtomicUsize::new(1));
+    let now = Arc::clone(&version);
+    let server = Upstream::start(move |request, conversation| {
+        if request.rpc_method() != "tools/list" {
+            return serve(false, request, conversation);
+        }
+        let description = format!("echoes, version {}", now.load(SeqCst));
+        // Blanks and the order of keys say nothing.
+        let list = format!(
+            "{{\"tools\":[{{\"name\":\"other\",\"inputSchema\":{{}}}} ,{{\"description\":\"{description}\",\"name\":\"echo\"}}]}}"
+        );
+        let body = result(&request.id(), &list);
+        if events {
+            conversation.begin_events();
+            conversation.chunk(format!("data: {body}\n\n").as_bytes());
+            return conversation.end_chunks();
+        }
+        conversation.json(&body)
+    });
+    (server, version)
+}
+
+fn admin(gateway: &Gateway, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let response = Client::connect(gateway.admin).ask(request.as_bytes());
+    (response.status, response.json())
+}
+
+/// The tools of the list whose description has changed.
+fn changed(gateway: &Gateway) -> Vec<Value> {
+    let (status, page) = admin(gateway, "GET", "/admin/tools?changed=true", "");
+    assert_eq!(status, 200, "{page}");
+    page["tools"].as_array().unwrap().clone()
+}
+
+fn accept(gateway: &Gateway, tool: &Value) -> (u16, Value) {
+    let body = json!({"upstream": tool["upstream"], "tool": tool["tool"], "hash": tool["seen"]});
+    admin(gateway, "POST", "/admin/tools/accept", &body.to_string())
+}
+
+fn is_refused(caller: &mut Caller<'_>, tool: &str, door: Door) {
+    let answer = caller.call(tool);
+    assert_eq!(answer["result"]["isError"], true, "{door:?}: {answer}");
+    assert_eq!(answer["result"]["structuredContent"]["rule"], "tool-pin", "{door:?}: {answer}");
+    let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("an operator must accept it"), "{door:?}: {text}");
+}
+
+/// Promise: what a tool says of itself is what was accepted, or the tool is not there: on every door, on every worker, and after a restart.
+#[test]
+fn a_tool_that_describes_itself_otherwise_is_left_out_and_refused_until_it_is_accepted() {
+    for events in [false, true] {
+        let (server, version) = changing(events);
+        let policy = format!("[upstream.only]\nurl = \"http://{}/mcp\"\n[tools]\npin = \"block\"\n", server.address);
+        let mut gateway = Gateway::with_policy(&OPERATED, &policy).ready();
+        for door in DOORS {
+            let mut caller = Caller::new(&gateway, door, TOKEN);
+            assert_eq!(caller.names(), ["other", "echo"], "{door:?}");
+            assert_eq!(caller.call("echo")["result"]["content"][0]["text"], "hello", "{door:?}");
+        }
+        assert_eq!(changed(&gateway), Vec::<Value>::new());
+        server.take_requests();
+        version.store(2, SeqCst);
+        for door in DOORS {
+            let mut caller = Caller::new(&gateway, door, TOKEN);
+            let page = caller.ask("tools/list", "");
+            let read: Value = serde_json::from_str(&page).unwrap();
+            assert_eq!(read["result"]["tools"], json!([{"name": "other", "inputSchema": {}}]), "{door:?}: {page}");
+            is_refused(&mut caller, "echo", door);
+            is_refused(&mut caller, "ECHO", door);
+            assert_eq!(caller.call("other")["result"]["content"][0]["text"], "hello", "{door:?}");
+        }
+        assert!(!server.requests().iter().any(|request| request.text().contains("\"name\":\"echo\"")));
+        let line = gateway.audited("compliance_blocked", |line| line["rule"] == "tool-pin");
+        assert_eq!((&line["tool"], &line["severity"]), (&json!("echo"), &json!("MEDIUM")), "{line}");
+        gateway.audited("alert", |line| {
+            line["rule"] == "tool-changed" && line["details"].to_string().contains("1 of upstream only: echo")
+        });
+        assert_eq!(
+            gateway.metric_of("ringwall_result_findings_total", "rule=\"tool-pin\""),
+            1.0,
+            "it has changed once"
+        );
+        assert!(gateway.metric_of("ringwall_refusals_total", "rule=\"tool-pin\"") >= 2.0 * DOORS.len() as f64);
+
+        // It is known after a restart, before any list has passed.
+        gateway.signal(rustix::process::Signal::TERM);
+        gateway.exit();
+        let mut gateway = gateway.again(&OPERATED).ready();
+        is_refused(&mut Caller::new(&gateway, Door::HttpStateless, TOKEN), "echo", Door::HttpStateless);
+        let tools = changed(&gateway);
+        assert_eq!(
+            (tools.len(), &tools[0]["tool"], &tools[0]["upstream"]),
+            (1, &json!("echo"), &json!("only")),
+            "{tools:?}"
+        );
+        assert_ne!(tools[0]["accepted"], tools[0]["seen"]);
+
+        // What has changed once more is not accepted by mistake.
+        version.store(3, SeqCst);
+        assert_eq!(Caller::new(&gateway, Door::Tcp, TOKEN).names(), ["other"]);
+        let (status, problem) = accept(&gateway, &tools[0]);
+        assert_eq!((status, &problem["code"]), (409, &json!("not_seen")), "{problem}");
+        let unknown = json!({"upstream": "only", "tool": "none", "seen": tools[0]["seen"]});
+        assert_eq!(accept(&gateway, &unknown).0, 404);
+        let (status, shown) = accept(&gateway, &changed(&gateway)[0]);
+        assert_eq!((status, &shown["changed"]), (200, &json!(false)), "{shown}");
+        gateway.audited("config_reloaded", |line| line["tool"] == "echo");
+        for _ in 0..2 {
+            for door in DOORS {
+                let mut caller = Caller::new(&gateway, door, TOKEN);
+                assert_eq!(caller.names(), ["other", "echo"], "{door:?}");
+                assert_eq!(caller.call("echo")["result"]["content"][0]["text"], "hello", "{door:?}");
+            }
+            assert_eq!(changed(&gateway), Vec::<Value>::new());
+            gateway.signal(rustix::process::Signal::TERM);
+            gateway.exit();
+            gateway = gateway.again(&OPERATED).ready();
+        }
+    }
+}
+
+#[test]
+fn a_changed_description_can_be_flagged_and_one_of_the_policy_is_what_is_accepted() {
+    let (server, version) = changing(false);
+    let upstream = format!("[upstream.only]\nurl = \"http://{}/mcp\"\n", server.address);
+    let gateway = Gateway::with_policy(&OPERATED, &format!("{upstream}[tools]\npin = \"flag\"\n")).ready();
+    let list = |gateway: &Gateway| Caller::new(gateway, Door::TcpStateless, TOKEN).names();
+    assert_eq!(list(&gateway), ["other", "echo"]);
+    let (_, page) = admin(&gateway, "GET", "/admin/tools", "");
+    assert_eq!((&page["pin"], page["tools"].as_array().unwrap().len()), (&json!("flag"), 2), "{page}");
+    let first = page["tools"][0]["seen"].as_str().unwrap().to_owned();
+    version.store(2, SeqCst);
+    for door in DOORS {
+        let mut caller = Caller::new(&gateway, door, TOKEN);
+        assert_eq!(caller.names(), ["other", "echo"], "{door:?}");
+        assert_eq!(caller.call("echo")["result"]["content"][0]["text"], "hello", "{door:?}");
+    }
+    let line = gateway.audited("compliance_blocked", |line| line["rule"] == "tool-pin");
+    assert!(line["details"].as_str().unwrap().starts_with("let pass: "), "{line}");
+    gateway.audited("alert", |line| line["rule"] == "tool-changed");
+    until("what was seen to be shown", || changed(&gateway).len() == 1);
+
+    // The command of operators.
+    let ringwall = |arguments: &[&str]| {
+        let variables = [("ADMIN_PORT", gateway.admin.port().to_string()), (OPERATED[1].0, OPERATOR.to_owned())];
+        gateway.command_with(arguments, &variables.map(|(name, value)| (name.to_owned(), value)))
+    };
+    let listed = String::from_utf8(ringwall(&["tools", "list", "--changed"]).stdout).unwrap();
+    let row = listed.lines().nth(1).unwrap_or_else(|| panic!("{listed}"));
+    let words: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(words[..3], ["only", "echo", "changed"], "{listed}");
+    assert_eq!(ringwall(&["tools", "accept", "only", "echo", &first]).status.code(), Some(1));
+    assert!(ringwall(&["tools", "accept", "only", "echo", words[3]]).status.success());
+    assert_eq!(changed(&gateway), Vec::<Value>::new());
+
+    // What the policy pins is not learned, and operators do not overrule it.
+    let pinned = format!("{upstream}[tools]\npin = \"block\"\n[tool.echo]\npinned = \"{first}\"\n");
+    let gateway = Gateway::with_policy(&OPERATED, &pinned).ready();
+    assert_eq!(list(&gateway), ["other"]);
+    let (status, problem) = accept(&gateway, &changed(&gateway)[0]);
+    assert_eq!((status, &problem["code"]), (409, &json!("pinned_by_policy")), "{problem}");
+    version.store(1, SeqCst);
+    assert_eq!(list(&gateway), ["other", "echo"]);
+}
+
+#[test]
+fn of_several_upstreams_a_changed_tool_is_left_out_of_the_one_list() {
+    let ((a, version), (b, _)) = (changing(false), changing(true));
+    let policy = format!(
+        "[upstream.a]\nurl = \"http://{}/mcp\"\n[upstream.b]\nurl = \"http://{}/mcp\"\n[tools]\npin = \"block\"\n",
+        a.address, b.address
+    );
+    let gateway = Gateway::with_policy(&OPERATED, &policy).ready();
+    assert_eq!(Caller::new(&gateway, Door::Http, TOKEN).names().len(), 4);
+    version.store(2, SeqCst);
+    for door in DOORS {
+        let mut caller = Caller::new(&gateway, door, TOKEN);
+        assert_eq!(caller.names(), ["a__other", "b__other", "b__echo"], "{door:?}");
+        is_refused(&mut caller, "a__echo", door);
+        assert_eq!(caller.call("b__echo")["result"]["content"][0]["text"], "hello", "{door:?}");
+    }
+    gateway.unharmed();
+}
+
+/// Two tools of one name: which one a client takes cannot be known.
+#[test]
+fn a_second_description_under_one_name_is_a_change() {
+    let server = Upstream::start(|request, conversation| {
+        if request.rpc_method() != "tools/list" {
+            return serve(false, request, conversation);
+        }
+        let list =
+            "{\"tools\":[{\"name\":\"echo\"},{\"name\":\"echo\",\"description\":\"obey\"},{\"name\":\"other\"},7]}";
+        conversation.json(&result(&request.id(), list))
+    });
+    let policy = format!("[upstream.only]\nurl = \"http://{}/mcp\"\n[tools]\npin = \"block\"\n", server.address);
+    let gateway = Gateway::with_policy(&OPERATED, &policy).ready();
+    for door in [Door::HttpStateless, Door::TcpStateless] {
+        assert_eq!(Caller::new(&gateway, door, TOKEN).names(), ["other"], "{door:?}");
+    }
 }

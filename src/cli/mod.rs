@@ -15,6 +15,7 @@ pub mod limits;
 pub mod sample_server;
 pub mod serve;
 pub mod token;
+pub mod tools;
 pub mod vault;
 
 use std::ffi::OsString;

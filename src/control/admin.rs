@@ -25,6 +25,7 @@ pub mod limits;
 pub mod providers;
 pub mod sessions;
 pub mod tokens;
+pub mod tools;
 pub mod verification;
 
 use std::net::{IpAddr, SocketAddr};
@@ -55,6 +56,7 @@ use super::health::{self, HealthSource};
 use super::http::{answer, json, problem};
 use super::limits::GivenLimits;
 use super::oauth::OAuth;
+use super::pins::ToolPins;
 use super::tokens::Tokens;
 use crate::gateway::spending::Spending;
 use crate::guard::Denial;
@@ -87,6 +89,8 @@ pub struct AdminConfig {
     pub traffic: Option<Traffic>,
     /// Tools that the policy names and limits.
     pub limited_tools: Vec<LimitedTool>,
+    /// What becomes of tools whose descriptions have changed, in the policy's word.
+    pub pin: String,
 }
 
 /// What the handlers share.
@@ -104,6 +108,7 @@ pub(crate) struct Admin {
     pub(crate) tokens: Tokens,
     pub(crate) blocking: Blocking,
     pub(crate) limits: GivenLimits,
+    pub(crate) pins: ToolPins,
     pub(crate) vault: Vault,
     /// Where `JWT_SECRET` is set.
     pub(crate) sessions: Option<Arc<OAuth>>,
@@ -134,6 +139,8 @@ fn operators_routes() -> OpenApiRouter<Admin> {
         .routes(routes!(audit::search))
         .routes(routes!(verification::begin, verification::read))
         .routes(routes!(billing::read))
+        .routes(routes!(tools::list))
+        .routes(routes!(tools::accept))
         .routes(routes!(upstreams))
         .routes(routes!(settings))
         .routes(routes!(providers::list))

@@ -88,6 +88,8 @@ alert_kinds! {
     BruteForceLockout = "brute-force-lockout", High, "Brute-force lockout", quiet 900;
     /// An agent has taken four fifths of what it may spend.
     SpendCapNear = "spend-cap-near", Medium, "Four fifths of a spend cap are taken", quiet 0;
+    /// Tools describe themselves otherwise than when they were accepted.
+    ToolChanged = "tool-changed", High, "The description of a tool has changed", quiet 0;
     /// The audit trail cannot be written.
     AuditUnavailable = "audit-unavailable", Critical, "The audit trail cannot be written", quiet 600;
 }

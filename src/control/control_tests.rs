@@ -155,6 +155,7 @@ impl Rig {
                 clock,
             ),
             blocks_changed,
+            pins: ToolPins::new(store.clone(), Arc::default(), Arc::clone(&events), alerts.clone(), clock),
             limits: limits::GivenLimits::new(
                 store.clone(),
                 Arc::default(),

@@ -17,6 +17,7 @@ pub mod keys;
 pub mod limits;
 pub mod oauth;
 pub mod otlp;
+pub mod pins;
 pub mod probes;
 mod signals;
 mod spend;
@@ -46,6 +47,7 @@ use self::limits::GivenLimits;
 use self::oauth::jwks::{JwksConfig, Keeper};
 use self::oauth::{OAuth, SessionsConfig, Told};
 use self::otlp::OtlpConfig;
+use self::pins::ToolPins;
 use self::probes::Target;
 use self::tokens::Tokens;
 use crate::gateway::desk::Visits;
@@ -129,6 +131,8 @@ pub struct ControlShared {
     pub blocks_changed: Arc<Notify>,
     /// What agents may do, and what operators change of it.
     pub limits: GivenLimits,
+    /// What tools say of themselves, and what operators accept of it.
+    pub pins: ToolPins,
     /// Credentials of providers.
     pub vault: Vault,
     /// Whether a write to the database hangs.
@@ -198,7 +202,7 @@ async fn run(
     let ControlConfig { health_listener, admin_listener, admin, facts, targets, webhook, otlp, .. } = config;
     let ControlConfig { drain_timeout, sessions, jwks, clock, on_phase, .. } = config;
     let ControlShared { lifecycle, metrics, events, connections, audit, alerts, exits, mailbox, .. } = shared;
-    let ControlShared { store, store_pulse, tokens, limits, vault, blocking, blocks_changed, .. } = shared;
+    let ControlShared { store, store_pulse, tokens, limits, pins, vault, blocking, blocks_changed, .. } = shared;
     let ControlShared { spending, kept_days, traffic, counters, .. } = shared;
     let (alert_metrics, worker_metrics) = (Arc::clone(&metrics.alerts), metrics.workers.clone());
     let record = Record::new(store.clone(), alerts.clone(), exits.journal, clock);
@@ -226,6 +230,7 @@ async fn run(
         tokens: tokens.clone(),
         blocking: blocking.clone(),
         limits,
+        pins: pins.clone(),
         vault,
         sessions: grants.sessions.as_ref().map(|(oauth, _)| Arc::clone(oauth)),
         searches: Arc::new(Semaphore::new(1)),
@@ -275,6 +280,7 @@ async fn run(
             store_pulse.check();
         }
     });
+    tokio::spawn(pins.clone().keep());
     tokio::spawn(tokens.clone().keep());
     tokio::spawn(blocking.clone().keep(blocks_changed));
     let sessions = grants.start(audit.clone());
@@ -286,6 +292,7 @@ async fn run(
     let reopen = move || audit.reopen();
     let ended = signals::until_stopped(signals, &lifecycle, drain_timeout, &*on_phase, &reopen).await;
     tokens.write_down_last().await;
+    pins.write_down_last().await;
     blocking.write_down_last().await;
     if let Some(sessions) = sessions {
         sessions.close().await;

@@ -17,6 +17,7 @@ use crate::observe::metrics::Limit;
 use crate::rpc::era::EraFault;
 use crate::rpc::list::ListKind;
 use crate::rpc::{Envelope, Era, Kind, Method, Parser};
+use crate::settings::policy::FlagMode;
 use crate::state::events::{Event, Reservation, Severity};
 use crate::upstream::outgoing::Edits;
 use crate::upstream::route::{Fan, Unroutable};
@@ -24,6 +25,7 @@ use crate::upstream::{Message, Target, Upstream};
 use crate::worker::Worker;
 
 use super::session::Session;
+use super::shown::{View, Viewer};
 use super::spend::{self, Held};
 
 /// What is looked at beside the message itself.
@@ -152,7 +154,15 @@ pub(crate) fn decide(
             inspect(worker, parser, message, asking, None)?;
             let mut spread = Spread::new(&worker.upstreams, message, asking.session);
             if fan == Fan::List(ListKind::Tools) {
-                spread.access = worker.access(asking.principal);
+                let viewer = Viewer {
+                    principal: asking.principal,
+                    client: asking.client,
+                    kind: Kind::Request,
+                    method: Method::ToolsList,
+                    era: message.era,
+                    name: b"",
+                };
+                spread.view = View::of(worker, &viewer).map(Rc::new);
             }
             return Ok(Decision::Fan(fan, spread));
         }
@@ -169,6 +179,12 @@ pub(crate) fn decide(
         && !access.allows(&upstream.name, own_name)
     {
         return Err(Refused::Denied(Denial::ToolNotPermitted));
+    }
+    if envelope.method == Method::ToolsCall
+        && worker.limits.get().pins == FlagMode::Block
+        && worker.shared.pins.is_changed(&upstream.name, own_name)
+    {
+        return Err(Refused::Denied(Denial::ToolChanged));
     }
     inspect(worker, parser, message, asking, Some((&upstream.name, own_name)))?;
     if envelope.method == Method::ToolsCall {

@@ -92,7 +92,7 @@ pub(crate) async fn look_again(worker: &Rc<Worker>, era: Era, kind: ListKind, sp
 }
 
 async fn merged_list(worker: &Rc<Worker>, era: Era, kind: ListKind, spread: Spread) -> FanAnswer {
-    let access = spread.access.clone();
+    let view = spread.view.clone();
     let answers = spread.ask_all(worker, What::Pages(kind)).await;
     if session_lost(era, &answers) {
         return SESSION_LOST;
@@ -108,7 +108,7 @@ async fn merged_list(worker: &Rc<Worker>, era: Era, kind: ListKind, spread: Spre
         })
         .collect();
     let mut scratch = worker.scratch.borrow_mut();
-    let wanted = Wanted { kind, era, access: access.as_deref() };
+    let wanted = Wanted { kind, era, view: view.as_deref().map(|view| (view, &**worker)) };
     FanAnswer::Result(merge::merge_lists(&worker.upstreams, &mut scratch.parser, &wanted, &listings))
 }
 

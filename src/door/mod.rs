@@ -14,7 +14,7 @@ mod peer;
 mod proxied;
 mod pump;
 pub(crate) mod session;
-mod shown;
+pub(crate) mod shown;
 pub(crate) mod spend;
 mod spread;
 pub(crate) mod sse;

@@ -5,12 +5,10 @@
 
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use super::shown;
-use crate::guard::Access;
+use super::shown::View;
 use crate::rpc::{Envelope, Kind, Method, Parser, splice};
 use crate::upstream::brokered::{ChildCall, ChildMessage};
 use crate::upstream::http::{HttpUpstream, Limits, body_decoder};
@@ -38,8 +36,8 @@ pub(crate) struct EventPiece {
     ends: bool,
 }
 
-/// An upstream by its number, and the tools that the client may be shown of it; `None`: all.
-pub(crate) type Source = (usize, Option<Arc<Access>>);
+/// An upstream by its number, and what the client may be shown of what it says; `None`: all.
+pub(crate) type Source = (usize, Option<Rc<View>>);
 
 /// Starts reading one upstream's stream.
 pub(crate) fn pump(worker: &Rc<Worker>, source: Source, outgoing: Outgoing, sender: mpsc::Sender<Piece>) {
@@ -136,14 +134,11 @@ async fn pump_child(worker: &Rc<Worker>, source: &Source, child: usize, call: Ch
 }
 
 /// An event on its way; `None` for one of which nobody knows what the client may be shown.
-fn piece(worker: &Worker, (index, access): &Source, event: &[u8]) -> Option<Piece> {
+fn piece(worker: &Worker, (index, view): &Source, event: &[u8]) -> Option<Piece> {
     let index = *index;
     let mut scratch = worker.scratch.borrow_mut();
-    let shown = match access {
-        Some(access) => {
-            let upstream = worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
-            shown::event(&mut scratch.parser, access, upstream, event).ok()?
-        }
+    let shown = match view {
+        Some(view) => view.event(worker, &mut scratch.parser, index, event).ok()?.1,
         None => None,
     };
     let event = shown.as_deref().unwrap_or(event);

@@ -2,13 +2,12 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::shown::View;
 use crate::bounds;
 use crate::door::session::Session;
-use crate::guard::Access;
 use crate::rpc::list::{self, ListKind};
 use crate::rpc::{Era, Kind, Span};
 use crate::upstream::ask::{Asked, ask};
@@ -26,8 +25,8 @@ pub(crate) struct Spread {
     pub(crate) inner: Rc<SpreadInner>,
     /// The upstreams it goes to, each with its part of the session.
     pub(crate) parts: Vec<(usize, Option<Vec<u8>>)>,
-    /// The tools that whoever asks for their list may be shown; `None`: all.
-    pub(crate) access: Option<Arc<Access>>,
+    /// What whoever asks for a list of tools may be shown; `None`: all.
+    pub(crate) view: Option<Rc<View>>,
 }
 
 /// The message itself.
@@ -90,7 +89,7 @@ impl Spread {
             id: message.envelope.id.map_or(Span::default(), |id| id.span),
             opener: None,
         };
-        Self { inner: Rc::new(inner), parts, access: None }
+        Self { inner: Rc::new(inner), parts, view: None }
     }
 
     /// Has `opener` open the session anew at upstreams that have lost their part of it, and, where `all` are asked, at those that have none.

@@ -24,6 +24,7 @@ use crate::control::limits::{GivenLimits, RateTables};
 use crate::control::oauth::jwks::JwksConfig;
 use crate::control::oauth::{OAuthConfig, SessionsConfig};
 use crate::control::otlp::OtlpConfig;
+use crate::control::pins::ToolPins;
 use crate::control::tokens::Tokens;
 use crate::control::{self, ControlConfig, ControlPlane, ControlShared, keys, tokens};
 use crate::door::session::Sealer;
@@ -43,6 +44,7 @@ use crate::state::connections::ConnectionTable;
 use crate::state::events::{Bell, Event, EventKind, EventQueue};
 use crate::state::health::HealthFacts;
 use crate::state::lifecycle::{Door, Lifecycle, Phase, UpstreamState};
+use crate::state::pins::{Given, Pins};
 use crate::state::rates::RateTable;
 use crate::state::spend::Day;
 use crate::state::tools::ToolNames;
@@ -192,6 +194,7 @@ impl Gateway {
         let blocks = open_blocks(&settings, &store, Arc::clone(&blocks_changed))?;
         let spend_metrics = Arc::<SpendMetrics>::default();
         let spending = open_spending(&settings, &store, &spend_metrics)?;
+        let pins = Arc::new(Pins::new(store.pins_now()?, given_pins(&settings)));
         let limit_book = LimitBook::new(&settings.policy, &settings.rates).with_all(store.limits_now()?);
         let limit_book = Arc::new(ArcSwap::from_pointee(limit_book));
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
@@ -233,6 +236,7 @@ impl Gateway {
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings.clone(), bound, tls, filter)),
             connections: connections.clone(),
             credentials: credentials.clone(),
+            pins: pins.clone(),
             blocks: blocks.clone(),
             limit_book: limit_book.clone(),
             sealer: Sealer::new(session_key.expose()),
@@ -271,6 +275,7 @@ impl Gateway {
                     }),
                     traffic: Traffic::new(&settings.rates, &shared.traffic),
                     limited_tools: limited_tools(&settings.policy),
+                    pin: settings.policy.pin.name().to_owned(),
                 },
                 facts: facts.clone(),
                 targets: probe_targets(&settings, &lifecycle),
@@ -315,6 +320,7 @@ impl Gateway {
                 blocks_changed,
                 connections,
                 audit: audit.signals(),
+                pins: ToolPins::new(store.clone(), pins, shared.events(count), alerts.clone(), crate::worker::epoch_ms),
                 alerts,
                 exits,
                 mailbox,
@@ -517,6 +523,14 @@ fn open_blocks(settings: &Settings, store: &Store, changed: Arc<Notify>) -> Resu
 fn open_spending(settings: &Settings, store: &Store, metrics: &Arc<SpendMetrics>) -> Result<Arc<Spending>, StartError> {
     let (rules, now) = (SpendRules::new(settings), Day::of(crate::worker::epoch_ms()));
     Ok(Arc::new(Spending::open(store, &rules, Arc::clone(metrics), now)?))
+}
+
+/// The tools that the policy pins.
+fn given_pins(settings: &Settings) -> Vec<Given> {
+    let of = |tool: &crate::settings::policy::ToolPolicy| {
+        Some(Given { upstream: tool.upstream.clone(), tool: tool.pattern.clone(), hash: tool.pinned? })
+    };
+    settings.policy.tools.iter().filter_map(of).collect()
 }
 
 fn unspecified() -> SocketAddr {

@@ -6,6 +6,7 @@ use crate::guard::inspect::Found;
 use crate::guard::jwt::Refusal;
 use crate::guard::outbound::Offending;
 use crate::guard::rates::Exceeded;
+use crate::guard::results::ResultFault;
 use crate::rpc::reply::{Amount, ToolRefusal};
 use crate::settings::money::Usd;
 use crate::state::events::EventKind;
@@ -63,6 +64,10 @@ pub enum Denial {
     InvalidInput(Box<Found>),
     /// A text that goes to people says what it must not, or gives away what it must not.
     ContentBlocked(Box<Offending>),
+    /// What a tool has answered must not pass.
+    ResultWithheld(ResultFault),
+    /// The tool's description is not the one that was accepted.
+    ToolChanged,
     /// A voice action does not say clearly whom it calls.
     UnclearRecipient {
         /// The argument that is to say it, as the policy names it.
@@ -151,6 +156,7 @@ impl Denial {
             Self::UnclearRecipient { .. } | Self::SpendCap(_) | Self::Unpriceable | Self::ContentBlocked(_) => {
                 Tell::Call
             }
+            Self::ResultWithheld(_) | Self::ToolChanged => Tell::Call,
             Self::ToolNotPermitted => Tell::Unknown,
             Self::AuditUnavailable | Self::SpendUnrecorded => Tell::Rpc { status: 503, code: -32603 },
             Self::RateLimited(exceeded) => exceeded.limit.tell(),
@@ -188,6 +194,8 @@ impl Denial {
             Self::SpendUnrecorded => "Service unavailable - spend cannot be recorded".into(),
             Self::AuditUnavailable => "Service unavailable - calls cannot be recorded".into(),
             Self::ContentBlocked(offending) => offending.offence.text().into(),
+            Self::ResultWithheld(fault) => fault.text(),
+            Self::ToolChanged => "The description of this tool has changed since it was accepted; an operator must accept it before it can be called (rule tool-pin)".into(),
             Self::InvalidInput(found) => {
                 format!("Invalid input for \"{}\": {}", found.field(), found.finding.rule.label()).into()
             }
@@ -229,6 +237,8 @@ impl Denial {
             Self::AuditUnavailable => "audit",
             Self::InvalidInput(found) => found.finding.rule.class().name(),
             Self::ContentBlocked(offending) => offending.offence.rule(),
+            Self::ResultWithheld(fault) => fault.rule(),
+            Self::ToolChanged => "tool-pin",
             Self::UnclearRecipient { .. } => "recipient",
             Self::RateLimited(exceeded) => exceeded.limit.rule(),
         }
@@ -336,12 +346,12 @@ impl Denial {
             | Self::ForeignAgent { .. } => EventKind::InvalidAuth,
             Self::AmbiguousAgent | Self::InvalidInput(_) | Self::UnclearRecipient { .. } => EventKind::InvalidInput,
             // Not a failed authentication: who calls is known, and guesses of tools must not count towards a lockout.
-            Self::ToolNotPermitted => EventKind::ComplianceBlocked,
+            Self::ToolNotPermitted | Self::ToolChanged => EventKind::ComplianceBlocked,
             Self::SpendCap(_) => EventKind::RateLimitExceeded,
             Self::Unpriceable => EventKind::InvalidInput,
             Self::SpendUnrecorded => EventKind::ComplianceBlocked,
             Self::AuditUnavailable => EventKind::Alert,
-            Self::ContentBlocked(_) => EventKind::ContentBlocked,
+            Self::ContentBlocked(_) | Self::ResultWithheld(_) => EventKind::ContentBlocked,
             Self::RateLimited(_) => EventKind::RateLimitExceeded,
         }
     }

@@ -6,7 +6,7 @@
 //!
 //! Before a request's body is read: [`proxies`] (who the client is), [`blocks`], [`hosts`] (DNS rebinding, cross-origin calls), [`authenticate`] and [`jwt`]. On every message:
 //! [`identity`], [`permission`], [`inspect`], [`spend`] and [`price`]. On what agents send to people: [`outbound`], which asks
-//! [`content`] and [`sensitive`].
+//! [`content`] and [`sensitive`]; on what tools answer: [`results`], which asks them too.
 
 pub mod actions;
 pub mod authenticate;
@@ -23,6 +23,7 @@ pub mod permission;
 pub mod price;
 pub mod proxies;
 pub mod rates;
+pub mod results;
 pub mod sensitive;
 pub mod spend;
 
@@ -32,3 +33,4 @@ pub use limits::LimitBook;
 pub use outbound::Outbound;
 pub use permission::{Access, Permissions};
 pub use proxies::TrustedProxies;
+pub use results::Results;

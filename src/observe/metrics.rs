@@ -208,6 +208,8 @@ pub struct WorkerMetrics {
     pub content_findings: RuleCounters,
     /// What inspection has found, by its rule, refused or let pass.
     pub findings: RuleCounters,
+    /// What was found in what tools answer and say of themselves, by rule, refused or let pass.
+    pub result_findings: RuleCounters,
     /// Time from a whole message to the decision to forward it: parsing, guards, route. Of one message in 64.
     pub guard_duration: Histogram,
     /// From that decision to the head of the answer of an upstream over HTTP. Of one call in 64.
@@ -241,6 +243,7 @@ impl WorkerMetrics {
             refusals: RuleCounters::default(),
             content_findings: RuleCounters::default(),
             findings: RuleCounters::default(),
+            result_findings: RuleCounters::default(),
             guard_duration: Histogram::new(),
             upstream_duration: Histogram::new(),
             upstream_connects: Counter::default(),

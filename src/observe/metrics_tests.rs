@@ -71,6 +71,7 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
         worker.refusals.inc("xss");
         worker.content_findings.inc("content-threat");
         worker.findings.inc("sql-union");
+        worker.result_findings.inc("result-size");
         worker.guard_duration.record(700);
         worker.upstream_duration.record(2_000_000);
         worker.upstream_connects.inc();

@@ -24,7 +24,7 @@ pub type Cut = (Span, &'static [u8]);
 #[error("the list of tools cannot be read")]
 pub struct Unclear;
 
-/// Leaves the tools in a checked response that `keep` says yes to, by their decoded names: the edits are appended to `edits`, for
+/// Leaves the tools in a checked response that `keep` says yes to, by their decoded names and their bytes: the edits are appended to `edits`, for
 /// [`splice::splice`], in order. A list that others may be given from a cache (`cacheScope`, MCP 2026-07-28) becomes private.
 ///
 /// A response without a list, and an error, needs no edits. `raw` is what `envelope` was parsed from.
@@ -34,7 +34,7 @@ pub struct Unclear;
 pub fn keep_tools(
     envelope: &Envelope,
     raw: &[u8],
-    keep: impl FnMut(&str) -> bool,
+    keep: impl FnMut(&str, &[u8]) -> bool,
     edits: &mut Vec<Cut>,
 ) -> Result<(), Unclear> {
     let Some(result) = envelope.result else { return Ok(()) };
@@ -60,11 +60,11 @@ pub fn keep_tools(
 }
 
 /// Cuts whole runs of members, each with the comma that it no longer needs.
-fn cut_members(raw: &[u8], list: Span, mut keep: impl FnMut(&str) -> bool, edits: &mut Vec<Cut>) {
+fn cut_members(raw: &[u8], list: Span, mut keep: impl FnMut(&str, &[u8]) -> bool, edits: &mut Vec<Cut>) {
     let mut last_kept_end = None;
     let mut run: Option<Span> = None;
     for member in scan::elements(raw, list) {
-        if name(raw, member).is_some_and(|name| keep(&name.decode(raw))) {
+        if name(raw, member).is_some_and(|name| keep(&name.decode(raw), member.of(raw))) {
             if let Some(cut) = run.take() {
                 edits.push((Span::new(cut.start, member.start), b""));
             }

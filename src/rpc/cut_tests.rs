@@ -9,7 +9,7 @@ use crate::rpc::Parser;
 fn cut(raw: &str, allowed: &[&str]) -> Result<String, Unclear> {
     let envelope = Parser::new(64).parse(raw.as_bytes()).expect(raw);
     let mut edits = Vec::new();
-    keep_tools(&envelope, raw.as_bytes(), |name| allowed.contains(&name), &mut edits)?;
+    keep_tools(&envelope, raw.as_bytes(), |name, _| allowed.contains(&name), &mut edits)?;
     let mut out = Vec::new();
     splice::splice(raw.as_bytes(), &edits, &mut out).expect(raw);
     Ok(String::from_utf8(out).unwrap())
@@ -181,7 +181,7 @@ proptest! {
         hostile.replace_range(at..=at, &with);
         if let Ok(envelope) = Parser::new(64).parse(hostile.as_bytes()) {
             let mut edits = Vec::new();
-            if keep_tools(&envelope, hostile.as_bytes(), |name| name == "a", &mut edits).is_ok() {
+            if keep_tools(&envelope, hostile.as_bytes(), |name, _| name == "a", &mut edits).is_ok() {
                 let mut out = Vec::new();
                 splice::splice(hostile.as_bytes(), &edits, &mut out).unwrap();
                 prop_assert!(Parser::new(64).parse(&out).is_ok(), "{}", String::from_utf8_lossy(&out));

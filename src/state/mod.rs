@@ -18,6 +18,7 @@ pub mod health;
 mod keyed_hash;
 pub mod lifecycle;
 pub mod networks;
+pub mod pins;
 pub mod queue;
 pub mod rates;
 mod seqlock;

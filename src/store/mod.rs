@@ -22,6 +22,7 @@ pub mod blocks;
 pub mod credentials;
 pub mod limits;
 mod open;
+pub mod pins;
 mod reader;
 mod schema;
 pub mod sessions;

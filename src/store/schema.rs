@@ -4,7 +4,7 @@
 //! what is wrong in it is mended by a further one. Tables are STRICT. Times are milliseconds since the Unix epoch.
 
 /// In the order in which they are taken. New ones go to the end.
-pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS, BLOCKS, SPEND, AGENT_LIMITS];
+pub(super) const STEPS: &[&str] = &[TOKENS, SESSIONS, CREDENTIALS, ALERTS, BLOCKS, SPEND, AGENT_LIMITS, TOOL_PINS];
 
 /// Tokens of agents. What is shown once is not here, only its SHA-256.
 const TOKENS: &str = "
@@ -108,5 +108,17 @@ const AGENT_LIMITS: &str = "
         spend_per_day_microusd   INTEGER CHECK (spend_per_day_microusd >= 0),
         spend_per_month_microusd INTEGER CHECK (spend_per_month_microusd >= 0),
         updated_ms               INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// The descriptions of tools, by their hashes: which one was accepted, and which one was seen last.
+const TOOL_PINS: &str = "
+    CREATE TABLE tool_pins (
+        upstream TEXT NOT NULL,
+        tool     TEXT NOT NULL,
+        accepted BLOB NOT NULL CHECK (length(accepted) = 32),
+        seen     BLOB NOT NULL CHECK (length(seen) = 32),
+        since_ms INTEGER NOT NULL,
+        PRIMARY KEY (upstream, tool)
     ) STRICT, WITHOUT ROWID;
 ";

@@ -57,7 +57,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Bad(#[from] BadUpstream),
     /// Of the answer it cannot be told what its receiver may be shown.
-    #[error("the upstream's list of tools cannot be read")]
+    #[error("the upstream's answer cannot be read")]
     Unclear,
     /// The upstream has as many calls in flight as it may have.
     #[error("the upstream has too many calls in flight")]

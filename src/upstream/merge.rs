@@ -3,13 +3,16 @@
 //! Members of lists are spliced byte for byte; only a name that several upstreams have is replaced. What the gateway must
 //! compose itself (capabilities, instructions) is small and goes through serde_json.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::Upstreams;
 use super::outgoing::Edits;
-use crate::guard::Access;
+use crate::door::shown::View;
 use crate::rpc::list::{self, Item, ListKind};
 use crate::rpc::{Envelope, Era, Kind, Parser, reply};
+use crate::worker::Worker;
 
 /// One upstream's pages of a list, each a checked response.
 pub(crate) struct Listing {
@@ -21,8 +24,8 @@ pub(crate) struct Listing {
 pub(crate) struct Wanted<'a> {
     pub(crate) kind: ListKind,
     pub(crate) era: Era,
-    /// The tools that whoever asks may be shown; `None`: all.
-    pub(crate) access: Option<&'a Access>,
+    /// What whoever asks may be shown, and the worker that notes what is found; `None`: all.
+    pub(crate) view: Option<(&'a View, &'a Worker)>,
 }
 
 /// A member of a list on its way into the merged one.
@@ -51,7 +54,8 @@ pub(crate) fn merge_lists(
     listings: &[Listing],
 ) -> Vec<u8> {
     let kind = wanted.kind;
-    let access = wanted.access.filter(|_| kind == ListKind::Tools);
+    let view = wanted.view.filter(|_| kind == ListKind::Tools);
+    let mut changed = HashSet::new();
     let mut members = Vec::new();
     let mut hints = CacheHints::default();
     for listing in listings {
@@ -59,6 +63,11 @@ pub(crate) fn merge_lists(
             let Ok(envelope) = parser.parse(page) else { continue };
             if kind == ListKind::Tools {
                 upstreams.learn_tools(listing.upstream, &envelope, page);
+            }
+            if let Some((view, worker)) = view {
+                let upstream = upstreams.get(listing.upstream).map_or("", |upstream| &upstream.name);
+                let names = view.changed_tools(worker, upstream, &envelope, page);
+                changed.extend(names.into_iter().map(|name| (listing.upstream, name)));
             }
             let mut items = Vec::new();
             if let Some(split) = list::split(&envelope, page, kind, &mut items) {
@@ -87,7 +96,11 @@ pub(crate) fn merge_lists(
         let shown = upstreams.directory.shown(kind, listing.upstream);
         let upstream = names.get(listing.upstream).map_or("", String::as_str);
         for member in members.iter().filter(|member| member.upstream == listing.upstream) {
-            if access.is_some_and(|access| member.item.is_ambiguous || !access.allows(upstream, &member.own)) {
+            if let Some((view, _)) = view.filter(|(view, _)| view.restricts())
+                && (member.item.is_ambiguous
+                    || !view.allows(upstream, &member.own)
+                    || changed.contains(&(listing.upstream, member.own.as_str().into())))
+            {
                 continue;
             }
             // What is not shown is another upstream's: a resource that was listed before.
@@ -104,7 +117,7 @@ pub(crate) fn merge_lists(
     }
     result.push(b']');
     if wanted.era == Era::Modern {
-        hints.private |= access.is_some();
+        hints.private |= view.is_some_and(|(view, _)| view.restricts());
         hints.put(&mut result, listings.len() == names.len());
         put_modern(&mut result);
     }

@@ -33,6 +33,7 @@ use crate::guard::{Access, Principal};
 use crate::observe::calls::ToolRows;
 use crate::observe::metrics::WorkerMetrics;
 use crate::rpc;
+use crate::settings::policy::FlagMode;
 use crate::state::call_records::CallRecord;
 use crate::state::events::{Event, EventKind, EventQueue, Outcome, clip_bytes};
 use crate::state::lifecycle::{Door, Phase};
@@ -113,6 +114,12 @@ pub(crate) struct Limits {
     pub(crate) max_buffer_bytes: usize,
     /// What may be held of an answer: `MAX_BUFFER_SIZE`.
     pub(crate) max_held_bytes: usize,
+    /// The longest result, see `[results] max_bytes`.
+    pub(crate) max_result_bytes: usize,
+    /// Whether results are to be looked at before they are passed on.
+    pub(crate) looks_at_results: bool,
+    /// What becomes of tools whose descriptions have changed.
+    pub(crate) pins: FlagMode,
     /// How much may reach the gateway; `None`: as much as there is.
     pub(crate) traffic: Option<Traffic>,
 }
@@ -120,6 +127,8 @@ pub(crate) struct Limits {
 impl Limits {
     fn of(snapshot: &Snapshot, table: &RateTable) -> Self {
         let doors = &snapshot.settings.doors;
+        let max_held_bytes = (doors.max_buffer_size as usize).min(crate::bounds::MAX_HELD_ANSWER_BYTES);
+        let max_result_bytes = snapshot.results.max_bytes();
         Self {
             idle_timeout_ms: millis(doors.ws_idle_timeout),
             header_timeout_ms: millis(doors.header_timeout),
@@ -138,7 +147,10 @@ impl Limits {
             max_message_bytes: doors.max_message_size,
             max_buffer_bytes: doors.max_buffer_size as usize,
             traffic: Traffic::new(&snapshot.settings.rates, table),
-            max_held_bytes: (doors.max_buffer_size as usize).min(crate::bounds::MAX_HELD_ANSWER_BYTES),
+            max_held_bytes,
+            max_result_bytes,
+            looks_at_results: snapshot.results.looks_inside() || max_result_bytes < max_held_bytes,
+            pins: snapshot.settings.policy.pin,
         }
     }
 }

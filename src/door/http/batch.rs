@@ -106,15 +106,15 @@ impl Connection {
                         return self.take_answer_body();
                     }
                 };
-                let shown = match self.access_for(&call) {
-                    Some(access) => self.shown_message(&access, index, &asked.response),
-                    None => Ok(None),
+                let shown = match self.view_for(&call) {
+                    Some(view) => self.shown_message(&view, index, &asked.response),
+                    None => Ok((false, None)),
                 };
-                let Ok(shown) = shown else {
+                let Ok((withheld, shown)) = shown else {
                     let _ = self.answer_failure(&mut call, Failure::Unclear);
                     return self.take_answer_body();
                 };
-                self.finish(&mut call, outcome, 200);
+                self.finish(&mut call, if withheld { Outcome::ToolError } else { outcome }, 200);
                 Some(shown.unwrap_or(asked.response))
             }
             Ok(_) => None,

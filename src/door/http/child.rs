@@ -89,11 +89,13 @@ impl Connection {
     }
 
     async fn child_answer(&mut self, call: &mut Call, index: usize, bytes: &[u8]) -> Flow {
-        let shown = match self.access_for(call) {
-            Some(access) => self.shown_message(&access, index, bytes),
-            None => Ok(None),
+        let shown = match self.view_for(call) {
+            Some(view) => self.shown_message(&view, index, bytes),
+            None => Ok((false, None)),
         };
-        let Ok(shown) = shown else { return self.fail(call, crate::upstream::http::Failure::Unclear).await };
+        let Ok((withheld, shown)) = shown else {
+            return self.fail(call, crate::upstream::http::Failure::Unclear).await;
+        };
         let (outcome, status) = {
             let mut scratch = self.worker.scratch.borrow_mut();
             let parsed = scratch.parser.parse(bytes);
@@ -113,6 +115,7 @@ impl Connection {
                 Err(_) => (Outcome::UpstreamError, 200),
             }
         };
+        let outcome = if withheld { Outcome::ToolError } else { outcome };
         answer::json(&mut self.output, status, shown.as_deref().unwrap_or(bytes), !call.keep_alive);
         self.worker.metrics.response(status);
         self.finish(call, outcome, status);
@@ -137,7 +140,7 @@ impl Connection {
         let endless = call.kind != Kind::Request || call.method == Method::SubscriptionsListen;
         let mut outcome = Outcome::Cancelled;
         if let Some(bytes) = first {
-            self.put_message(call, index, &bytes);
+            let _ = self.put_message(call, index, &bytes);
         }
         let mut silent_ms = 0;
         let flow = loop {
@@ -149,9 +152,12 @@ impl Connection {
             match self.wait_for_child(&mut handle, wait_ms, endless).await {
                 Wait::Message(Some(ChildMessage::Message { bytes, last })) => {
                     silent_ms = 0;
-                    self.put_message(call, index, &bytes);
+                    let withheld = self.put_message(call, index, &bytes);
                     if last {
                         outcome = self.message_outcome(call, &bytes);
+                        if withheld {
+                            outcome = Outcome::ToolError;
+                        }
                         break self.end_events(call).await;
                     }
                 }
@@ -187,30 +193,34 @@ impl Connection {
         if call.keep_alive { flow } else { flow.then_close() }
     }
 
-    fn put_message(&mut self, call: &Call, index: usize, message: &[u8]) {
-        let shown = match self.access_for(call) {
-            Some(access) => self.shown_message(&access, index, message),
-            None => Ok(None),
+    /// Puts a message into the output as the client is shown it. Whether it was withheld.
+    fn put_message(&mut self, call: &Call, index: usize, message: &[u8]) -> bool {
+        let shown = match self.view_for(call) {
+            Some(view) => self.shown_message(&view, index, message),
+            None => Ok((false, None)),
         };
-        let message = match &shown {
-            Ok(None) => message,
-            Ok(Some(shown)) => shown,
+        let (withheld, message) = match &shown {
+            Ok((withheld, None)) => (*withheld, message),
+            Ok((withheld, Some(shown))) => (*withheld, shown.as_slice()),
             Err(Unclear) if call.kind == Kind::Request => {
                 let text = format!("Upstream error: {}", crate::upstream::http::Failure::Unclear);
-                return self.error_event(call, &text);
+                self.error_event(call, &text);
+                return false;
             }
-            Err(Unclear) => return,
+            Err(Unclear) => return false,
         };
         // A CR is a blank to JSON and the end of a line to an event stream.
         let mut event = [&b"event: message\ndata: "[..], message, b"\n\n"].concat();
         event.iter_mut().filter(|byte| **byte == b'\r').for_each(|byte| *byte = b' ');
         if !self.worker.upstreams.are_several() {
-            return self.put_event(call, &event);
+            self.put_event(call, &event);
+            return withheld;
         }
         let mut rewritten = Vec::with_capacity(event.len() + 32);
         let worker = self.worker.clone();
         crate::door::pump::rewrite_event(&mut worker.scratch.borrow_mut().parser, index, &event, &mut rewritten);
         self.put_event(call, &rewritten);
+        withheld
     }
 
     fn message_outcome(&self, call: &Call, bytes: &[u8]) -> Outcome {

@@ -11,8 +11,7 @@ use super::plan::Call;
 use super::relay::{Passage, ended, gather, hung_up};
 use super::{Connection, Flow};
 use crate::bounds;
-use crate::door::shown;
-use crate::guard::Access;
+use crate::door::shown::View;
 use crate::rpc::cut::Unclear;
 use crate::rpc::{Kind, Method};
 use crate::state::events::Outcome;
@@ -53,7 +52,7 @@ impl Connection {
         answer.connection.buf.drain(..answer.body_at);
         passage.raw = 0;
         let mut splitter = Splitter::new(self.worker.limits.get().max_held_bytes);
-        let access = self.access_for(call);
+        let view = self.view_for(call);
         let mut outcome = None;
         // `buf` holds decoded bytes that no complete event covers yet, up to `end`, then raw ones.
         let mut end = 0;
@@ -61,7 +60,7 @@ impl Connection {
             let gathered = gather(&mut passage, &mut answer.connection.buf, &mut end);
             let split = self.pass_events(
                 call,
-                (index, access.as_deref()),
+                (index, view.as_ref()),
                 &mut splitter,
                 &mut answer.connection.buf,
                 &mut end,
@@ -159,7 +158,7 @@ impl Connection {
     fn pass_events(
         &mut self,
         call: &Call,
-        (index, access): (usize, Option<&Access>),
+        (index, view): (usize, Option<&View>),
         splitter: &mut Splitter,
         buf: &mut Vec<u8>,
         end: &mut usize,
@@ -176,13 +175,16 @@ impl Connection {
                 *outcome = self.event_outcome(call, index, event).or(*outcome);
             }
             taken += span.end as usize;
-            let shown = match access {
-                Some(access) => self.shown_event(access, index, event),
-                None => Ok(None),
+            let shown = match view {
+                Some(view) => view.event(&worker, &mut worker.scratch.borrow_mut().parser, index, event),
+                None => Ok((false, None)),
             };
+            if let Ok((true, _)) = shown {
+                *outcome = Some(Outcome::ToolError);
+            }
             let event = match &shown {
-                Ok(None) => event,
-                Ok(Some(shown)) => shown,
+                Ok((_, None)) => event,
+                Ok((_, Some(shown))) => shown,
                 Err(Unclear) => {
                     worker.metrics.upstream_errors.inc();
                     if call.kind != Kind::Request {
@@ -206,12 +208,6 @@ impl Connection {
         *end -= taken;
         *raw -= taken;
         Ok(())
-    }
-
-    /// An event as the client is shown it; `None`: as it is.
-    fn shown_event(&self, access: &Access, index: usize, event: &[u8]) -> Result<Option<Vec<u8>>, Unclear> {
-        let upstream = self.worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
-        shown::event(&mut self.worker.scratch.borrow_mut().parser, access, upstream, event)
     }
 
     /// The outcome of a call, where this event carries its response.

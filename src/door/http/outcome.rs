@@ -13,6 +13,7 @@ use crate::rpc::{Envelope, Era, Kind, Malformed};
 use crate::settings::DenialStyle;
 use crate::state::events::{Event, EventKind, Outcome};
 use crate::state::lifecycle::Door;
+use crate::upstream::http::Failure;
 use crate::upstream::route::Unroutable;
 use crate::worker::EndedCall;
 
@@ -50,6 +51,17 @@ impl Connection {
                 }
             }
             FanAnswer::Response { bytes, status, error } => {
+                // Whose answer it is has no part in what is looked for in results.
+                let shown = match self.view_for(call) {
+                    Some(view) => self.shown_message(&view, 0, &bytes),
+                    None => Ok((false, None)),
+                };
+                let Ok((_, shown)) = shown else {
+                    self.answer_rpc(call, 502, -32001, &format!("Upstream error: {}", Failure::Unclear));
+                    self.finish(call, Outcome::UpstreamError, 502);
+                    return;
+                };
+                let bytes = shown.unwrap_or(bytes);
                 let (outcome, status) = match error {
                     None => (Outcome::Ok, 200),
                     // A stdio server's error has no status of its own.

@@ -5,13 +5,13 @@
 //! before, so that what looks into events (and the keep-alive comments) always finds their borders.
 
 use std::pin::pin;
-use std::sync::Arc;
 
+use super::answer;
 use super::plan::Call;
 use super::{Connection, Flow};
 use crate::bounds;
-use crate::door::shown;
-use crate::guard::{Access, Principal};
+use crate::door::shown::{Shown, View, Viewer, may_be_result};
+use crate::guard::Principal;
 use crate::rpc::cut::Unclear;
 use crate::rpc::{Kind, Method, glance};
 use crate::state::events::Outcome;
@@ -102,9 +102,13 @@ impl Connection {
         let mut passage = Passage { decoder, raw: answer.body_at };
         let start = answer.body_at;
         let mut end = start;
-        let access = self.access_for(call).filter(|_| holds_whole(call));
-        let hold =
-            if holds_whole(call) { self.worker.limits.get().max_held_bytes } else { bounds::STREAM_BUFFER_BYTES };
+        // What this says of notifications is about streams.
+        let view = self.view_for(call).filter(|_| call.kind == Kind::Request);
+        let hold = match &view {
+            Some(view) => view.hold_bytes(self.worker.limits.get().max_held_bytes),
+            None if holds_whole(call) => self.worker.limits.get().max_held_bytes,
+            None => bounds::STREAM_BUFFER_BYTES,
+        };
         // What fits one buffer is gathered first, so that it leaves with its length, in one write.
         while !passage.decoder.is_done() && end - start < hold {
             match gather(&mut passage, &mut answer.connection.buf, &mut end) {
@@ -123,21 +127,35 @@ impl Connection {
                 return self.fail_relay(call, failure).await;
             }
         }
-        if !passage.decoder.is_done() && access.is_some() {
+        let announced = if let Framing::Length(n) = answer.head.framing { n } else { 0 };
+        let is_too_long = may_be_result(call.kind, call.method) && announced > self.max_result_bytes();
+        let is_partial = !passage.decoder.is_done();
+        match view.as_ref().or(self.size_view(call, is_too_long && is_partial).as_ref()) {
             // What is passed on before its end cannot be cut.
-            return self.fail_relay(call, Failure::Unclear).await;
+            Some(view) if is_partial && !view.looks_at_results() => {
+                return self.fail_relay(call, Failure::Unclear).await;
+            }
+            Some(view) if is_partial => {
+                let said = view.too_long(&self.worker, call.id(&self.notes));
+                return self.answer_withheld(call, &said).await;
+            }
+            _ => {}
         }
         if !passage.decoder.is_done() {
             return self.stream_body(call, http, answer, passage, start..end, status).await;
         }
         let body = answer.connection.buf.get(start..end).unwrap_or_default();
-        let shown = match access {
-            Some(access) => self.shown_body(&access, index, status, body),
-            None => Ok(None),
+        let shown = match view {
+            Some(view) => self.shown_body(&view, index, status, body),
+            None => Ok(Shown::AsItIs),
         };
-        let Ok(shown) = shown else { return self.fail_relay(call, Failure::Unclear).await };
+        let withheld = shown.as_ref().is_ok_and(Shown::is_withheld);
+        let Ok(shown) = shown.and_then(|shown| shown.bytes(body)) else {
+            return self.fail_relay(call, Failure::Unclear).await;
+        };
         // What is learned from an answer is learned from all of it.
         let outcome = self.outcome_of(call, index, status, body);
+        let outcome = if withheld { Outcome::ToolError } else { outcome };
         let body = shown.as_deref().unwrap_or(body);
         if !matches!(status, 204 | 304) {
             write::field_decimal(&mut self.output, "Content-Length", body.len() as u64);
@@ -180,9 +198,19 @@ impl Connection {
             }
         };
         write::end_head(&mut self.output);
+        let most = may_be_result(call.kind, call.method).then(|| self.max_result_bytes());
+        let mut passed = 0u64;
         let mut range = held;
         let (outcome, flow) = loop {
             let data = answer.connection.buf.get(range.clone()).unwrap_or_default();
+            passed += data.len() as u64;
+            if most.is_some_and(|most| passed > most) {
+                // Likewise.
+                if let Some(view) = self.size_view(call, true) {
+                    let _ = view.too_long(&self.worker, call.id(&self.notes));
+                }
+                break (Outcome::ToolError, Flow::Cut);
+            }
             if chunked {
                 write::chunk(&mut self.output, data);
             } else {
@@ -232,29 +260,54 @@ impl Connection {
         self.fail(call, failure).await
     }
 
-    /// The tools that the client may be shown in what comes back for `call`; `None`: all, or none will be listed.
-    pub(super) fn access_for(&self, call: &Call) -> Option<Arc<Access>> {
-        if !shown::may_list_tools(call.kind, call.method) {
-            return None;
-        }
-        self.worker.access(self.principal.as_ref().unwrap_or(&Principal::Anonymous))
+    /// Answers a call whose result must not pass, and of which nothing was sent yet. What is said in its place is a message.
+    async fn answer_withheld(&mut self, call: &mut Call, said: &[u8]) -> Flow {
+        self.output.clear();
+        answer::json(&mut self.output, 200, said, !call.keep_alive);
+        self.finish(call, Outcome::ToolError, 200);
+        self.flush().await
     }
 
-    /// A message as the client is shown it; `None`: as it is.
+    /// What is to be looked for in what comes back for `call`; `None`: nothing.
+    pub(super) fn view_for(&self, call: &Call) -> Option<View> {
+        View::of(&self.worker, &self.viewer(call))
+    }
+
+    /// By whom it is said that a result is too long, where nothing else is looked for.
+    fn size_view(&self, call: &Call, wanted: bool) -> Option<View> {
+        wanted.then(|| View::of_size(&self.worker, &self.viewer(call)))
+    }
+
+    fn viewer<'a>(&'a self, call: &'a Call) -> Viewer<'a> {
+        Viewer {
+            principal: self.principal.as_ref().unwrap_or(&Principal::Anonymous),
+            client: self.client_ip(),
+            kind: call.kind,
+            method: call.method,
+            era: call.era,
+            name: self.name(call).as_bytes(),
+        }
+    }
+
+    fn max_result_bytes(&self) -> u64 {
+        self.worker.limits.get().max_result_bytes as u64
+    }
+
+    /// A message as the client is shown it: whether it was withheld, and its bytes where they are others.
     pub(super) fn shown_message(
         &self,
-        access: &Access,
+        view: &View,
         index: usize,
         message: &[u8],
-    ) -> Result<Option<Vec<u8>>, Unclear> {
-        let upstream = self.worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
-        shown::message(&mut self.worker.scratch.borrow_mut().parser, access, upstream, message)
+    ) -> Result<(bool, Option<Vec<u8>>), Unclear> {
+        let shown = view.message(&self.worker, &mut self.worker.scratch.borrow_mut().parser, index, message)?;
+        Ok((shown.is_withheld(), shown.bytes(message)?))
     }
 
-    /// The body of an answer to `tools/list`. What comes under the status of an error need not be a message.
-    fn shown_body(&self, access: &Access, index: usize, status: u16, body: &[u8]) -> Result<Option<Vec<u8>>, Unclear> {
-        match self.shown_message(access, index, body) {
-            Err(Unclear) if body.is_empty() || !(200..300).contains(&status) => Ok(None),
+    /// The body of an answer. What comes under the status of an error need not be a message.
+    fn shown_body(&self, view: &View, index: usize, status: u16, body: &[u8]) -> Result<Shown, Unclear> {
+        match view.message(&self.worker, &mut self.worker.scratch.borrow_mut().parser, index, body) {
+            Err(Unclear) if body.is_empty() || !(200..300).contains(&status) => Ok(Shown::AsItIs),
             shown => shown,
         }
     }

@@ -139,9 +139,9 @@ impl Connection {
     async fn listen_to_several(&mut self, call: Call, several: Vec<(usize, Outgoing)>) -> Flow {
         let worker = self.worker.clone();
         let (sender, receiver) = mpsc::channel(bounds::STREAM_QUEUE);
-        let access = self.access_for(&call);
+        let view = self.view_for(&call).map(Rc::new);
         for (index, outgoing) in several {
-            pump::pump(&worker, (index, access.clone()), outgoing, sender.clone());
+            pump::pump(&worker, (index, view.clone()), outgoing, sender.clone());
         }
         drop(sender);
         self.pass_merged(call, receiver).await

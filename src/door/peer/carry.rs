@@ -9,10 +9,10 @@ use std::task::Poll;
 
 use super::Peer;
 use super::answer::{not_made, unknown};
-use super::calls::CallKey;
+use super::calls::{Call, CallKey};
 use crate::door::fan::{self, FanAnswer};
 use crate::door::pump::{self, Merging, Piece};
-use crate::door::shown;
+use crate::door::shown::{View, Viewer};
 use crate::door::spread::{MAX_REOPENINGS, Reopened, Spread, SpreadInner};
 use crate::guard::Principal;
 use crate::rpc::cut::Unclear;
@@ -26,8 +26,8 @@ use crate::upstream::http::Failure;
 use crate::upstream::route::Fan;
 use crate::wire::sse::read_event;
 
-/// What is said of a list of which it cannot be told what its receiver may be shown.
-pub(super) const UNCLEAR: &str = "Upstream error: the upstream's list of tools cannot be read";
+/// What is said of an answer of which it cannot be told what its receiver may be shown.
+pub(super) const UNCLEAR: &str = "Upstream error: the upstream's answer cannot be read";
 
 /// Carries a message to one upstream.
 pub(super) fn carry(peer: Rc<Peer>, key: CallKey, index: usize, outgoing: Outgoing) {
@@ -150,20 +150,22 @@ impl Taker for Passing {
         if let Some(held) = &call.held {
             held.hear(&envelope, message);
         }
-        let Ok(shown) = self.peer.shown(self.index, call.kind, call.method, &envelope, message) else {
+        let Ok((withheld, shown)) = self.peer.shown(call, self.index, &envelope, message) else {
             self.outcome = Some(Outcome::UpstreamError);
             self.peer.say_error(EchoId::Raw(call.id()), -32001, UNCLEAR, None);
             return true;
         };
         self.outcome = Some(match envelope.kind {
+            _ if withheld => Outcome::ToolError,
             Kind::ErrorResponse => Outcome::RpcError,
             _ if envelope.result_is_error => Outcome::ToolError,
             _ => Outcome::Ok,
         });
-        if id.is_some() {
+        if id.is_some() || withheld {
             let message = shown.as_deref().unwrap_or(message);
             self.peer.put(message.len(), |out| out.extend_from_slice(message));
         } else {
+            let message = shown.as_deref().unwrap_or(message);
             let error = envelope.error.map_or(&[][..], |span| span.of(message));
             self.peer.say(&error_response(call.id(), error));
         }
@@ -257,22 +259,31 @@ impl Peer {
         self.gone.get() || self.outbox.has_ended()
     }
 
-    /// A response as the client is shown it; `None`: as it is.
-    pub(super) fn shown(
+    /// What is to be looked for in what comes back for `call`; `None`: nothing.
+    pub(super) fn view(&self, call: &Call) -> Option<View> {
+        let principal = self.principal.borrow();
+        let viewer = Viewer {
+            principal: principal.as_ref().unwrap_or(&Principal::Anonymous),
+            client: self.address.ip(),
+            kind: call.kind,
+            method: call.method,
+            era: call.era,
+            name: call.name(),
+        };
+        View::of(&self.worker, &viewer)
+    }
+
+    /// A response to this call, as the client is shown it: whether it was withheld, and its bytes where they are others.
+    fn shown(
         &self,
+        call: &Call,
         index: usize,
-        kind: Kind,
-        method: Method,
         envelope: &Envelope,
         message: &[u8],
-    ) -> Result<Option<Vec<u8>>, Unclear> {
-        if !shown::may_list_tools(kind, method) {
-            return Ok(None);
-        }
-        let principal = self.principal.borrow();
-        let access = self.worker.access(principal.as_ref().unwrap_or(&Principal::Anonymous));
-        let upstream = self.worker.upstreams.get(index).map_or("", |upstream| &upstream.name);
-        access.map_or(Ok(None), |access| shown::checked(&access, upstream, envelope, message))
+    ) -> Result<(bool, Option<Vec<u8>>), Unclear> {
+        let Some(view) = self.view(call) else { return Ok((false, None)) };
+        let shown = view.checked(&self.worker, index, envelope, message, EchoId::Raw(call.id()))?;
+        Ok((shown.is_withheld(), shown.bytes(message)?))
     }
 
     /// Passes on what a server says by itself: a notification, or a request to the client.
@@ -292,12 +303,16 @@ impl Peer {
         if let Some(held) = self.calls.borrow().get(key).and_then(|call| call.held.as_ref()) {
             held.hear(envelope, message);
         }
-        // On a stream of its own, any answer may be a list.
-        match self.shown(index, Kind::Notification, Method::Other, envelope, message) {
-            Ok(shown) => self.say(shown.as_deref().unwrap_or(message)),
+        let shown = self.calls.borrow().get(key).map(|call| self.shown(call, index, envelope, message));
+        let withheld = match shown.unwrap_or(Ok((false, None))) {
+            Ok((withheld, shown)) => {
+                self.say(shown.as_deref().unwrap_or(message));
+                withheld
+            }
             Err(Unclear) => return self.fail(key, UNCLEAR, Outcome::UpstreamError),
-        }
+        };
         let outcome = match envelope.kind {
+            _ if withheld => Outcome::ToolError,
             Kind::ErrorResponse => Outcome::RpcError,
             _ if envelope.result_is_error => Outcome::ToolError,
             _ => Outcome::Ok,
@@ -427,7 +442,17 @@ impl Peer {
                 Outcome::Ok
             }
             FanAnswer::Response { bytes, error, .. } => {
-                self.say(&bytes);
+                let shown = {
+                    let calls = self.calls.borrow();
+                    let parsed = self.worker.scratch.borrow_mut().parser.parse(&bytes);
+                    match (calls.get(key), parsed) {
+                        (Some(call), Ok(envelope)) => self.shown(call, 0, &envelope, &bytes),
+                        _ => Err(Unclear),
+                    }
+                };
+                // Whose answer it is has no part in what is looked for in results.
+                let Ok((_, shown)) = shown else { return self.fail(key, UNCLEAR, Outcome::UpstreamError) };
+                self.say(shown.as_deref().unwrap_or(&bytes));
                 if error.is_some() { Outcome::RpcError } else { Outcome::Ok }
             }
             FanAnswer::Told => {

@@ -7,8 +7,9 @@ use std::task::{Poll, Waker};
 use super::calls::CallKey;
 use super::carry::{UNCLEAR, agreed};
 use super::{Peer, answer};
-use crate::guard::Principal;
-use crate::rpc::cut::{self, Cut, Unclear};
+use crate::door::shown::Shown;
+use crate::rpc::cut::Unclear;
+use crate::rpc::reply::EchoId;
 use crate::rpc::{Envelope, Era, Kind, Method, Span, splice};
 use crate::state::events::Outcome;
 use crate::upstream::link::{Heard, Link, LinkFailure, Links, Owner, Request, Ticket};
@@ -109,19 +110,12 @@ impl Peer {
         self.fail(key, &text, outcome);
     }
 
-    /// What is cut out of a list of tools; `None` where nothing is.
-    fn cuts(&self, key: CallKey, heard: &Heard<'_>) -> Result<Option<Vec<Cut>>, Unclear> {
+    /// How the answer to a call is shown.
+    fn look_at(&self, key: CallKey, heard: &Heard<'_>) -> Result<Shown, Unclear> {
         let calls = self.calls.borrow();
-        if calls.get(key).is_none_or(|call| call.method != Method::ToolsList) {
-            return Ok(None);
-        }
-        let principal = self.principal.borrow();
-        let access = self.worker.access(principal.as_ref().unwrap_or(&Principal::Anonymous));
-        let (Some(access), Some((link, _))) = (access, calls.way(key)) else { return Ok(None) };
-        let upstream = self.worker.upstreams.get(link.upstream()).map_or("", |upstream| &upstream.name);
-        let mut cuts = Vec::new();
-        cut::keep_tools(heard.envelope, heard.raw, |tool| access.allows(upstream, tool), &mut cuts)?;
-        Ok(Some(cuts))
+        let Some(call) = calls.get(key) else { return Ok(Shown::AsItIs) };
+        let (Some(view), Some((link, _))) = (self.view(call), calls.way(key)) else { return Ok(Shown::AsItIs) };
+        view.checked(&self.worker, link.upstream(), heard.envelope, heard.raw, EchoId::Raw(call.id()))
     }
 
     /// Puts a server's message into the outbox, with the client's own ids in place of the link's numbers.
@@ -139,10 +133,10 @@ impl Owner for Peer {
     fn answered(&self, ticket: Ticket, heard: &Heard<'_>) {
         let key = CallKey::of(ticket);
         let (envelope, raw) = (heard.envelope, heard.raw);
-        let cuts = self.cuts(key, heard);
-        if cuts.is_err() {
+        let Ok(shown) = self.look_at(key, heard) else {
             return self.fail(key, UNCLEAR, Outcome::UpstreamError);
-        }
+        };
+        let withheld = shown.is_withheld();
         {
             let calls = self.calls.borrow();
             let (Some(call), Some(id)) = (calls.get(key), envelope.id) else { return };
@@ -154,15 +148,21 @@ impl Owner for Peer {
             if let Some(span) = envelope.subscription_id {
                 let _ = edits.try_push((span, call.id()));
             }
-            match cuts {
-                Ok(Some(mut all)) => {
+            match shown {
+                Shown::Withheld(said) => self.say(&said),
+                Shown::Cut(mut all) => {
                     all.extend(edits);
                     splice::sort(&mut all);
                     self.pass_spliced(raw, &all);
                 }
-                _ => {
+                Shown::AsItIs => {
                     splice::sort(&mut edits);
                     self.pass_spliced(raw, &edits);
+                }
+                // What is masked stands where it stood.
+                Shown::Masked(masked) => {
+                    splice::sort(&mut edits);
+                    self.pass_spliced(&masked, &edits);
                 }
             }
             match (envelope.kind, call.method) {
@@ -180,6 +180,7 @@ impl Owner for Peer {
             }
         }
         let outcome = match envelope.kind {
+            _ if withheld => Outcome::ToolError,
             Kind::ErrorResponse => Outcome::RpcError,
             _ if envelope.result_is_error => Outcome::ToolError,
             _ => Outcome::Ok,

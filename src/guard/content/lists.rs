@@ -54,9 +54,11 @@ pub(super) enum Verdict {
 }
 
 /// The classes of words that patterns speak of. A bit each.
-pub(super) const CLASSES: [&str; 19] = [
+/// The last ones are those of instructions aimed at a model (`lists/instructions.txt`).
+pub(super) const CLASSES: [&str; 26] = [
     "they", "agent", "intent", "kill", "killed", "killing", "harm", "human", "person", "group", "ofgroup", "det",
-    "filler", "be", "not", "norm", "derog", "hate", "report",
+    "filler", "be", "not", "norm", "derog", "hate", "report", "override", "order", "law", "earlier", "own", "tell",
+    "leak",
 ];
 
 /// Words of these call for a look at their sentence.
@@ -68,6 +70,7 @@ pub(super) const TRIGGERS: u32 = bit("kill")
     | bit("hate")
     | bit("group")
     | bit("ofgroup")
+    | bit("override")
     | ANCHOR;
 
 /// A word that a pattern cannot do without, and that is rarer than its others. No class that a list may name.

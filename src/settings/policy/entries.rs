@@ -9,6 +9,7 @@ use super::inspect::names;
 use super::{Agent, Limits, Price, Tier, ToolKind, ToolPolicy, ValueClass};
 use crate::settings::secret::sha256;
 use crate::settings::table::hex32;
+use crate::state::pins::ToolHash;
 
 const KINDS: &[(&str, ToolKind)] = &[
     ("message", ToolKind::Message),
@@ -102,6 +103,7 @@ pub(super) fn tool(pattern: &str, value: &Value, report: &mut Report) -> Option<
         content: fields.word("content", MODES),
         sensitive: fields.word("sensitive", SENSITIVE_MODES),
         exempt: names(&mut fields, "exempt"),
+        pinned: pinned(&mut fields, pattern),
         price: price(&mut fields, report),
         settle: fields.text("settle", "a JSON pointer into the result", "/structuredContent/price", is_pointer),
         limits: limits(&mut fields, report),
@@ -126,6 +128,16 @@ fn check_price(policy: &ToolPolicy, fields: &mut Fields<'_>) {
     if caps.is_some() && policy.price.is_none() {
         fields.fault("limits", None, "has a cap on what is spent, and calls have no price", "beside price", example);
     }
+}
+
+/// The hash of a description: of one tool, not of all that a pattern matches.
+fn pinned(fields: &mut Fields<'_>, pattern: &str) -> Option<ToolHash> {
+    let allowed = "sha256- and 64 hexadecimal digits, as ringwall tools shows them";
+    let text = fields.text("pinned", allowed, "sha256-…", |text| ToolHash::of_text(text).is_some())?;
+    if pattern.contains('*') {
+        fields.fault("pinned", None, "is of one tool, and this is a pattern", "[tool.NAME] without *", "[tool.search]");
+    }
+    ToolHash::of_text(&text)
 }
 
 /// A key whose value names an argument of the tool.

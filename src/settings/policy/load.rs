@@ -7,7 +7,7 @@ use std::time::Duration;
 use toml::{Table, Value};
 
 use super::fields::{Fields, Report};
-use super::{Policy, ToolAccess, access, content, entries, inspect, upstream};
+use super::{Policy, ToolAccess, access, content, entries, inspect, results, upstream};
 use crate::settings::fault::{Effective, Source, Warning, clip};
 use crate::settings::inputs::Inputs;
 
@@ -66,6 +66,12 @@ pub(crate) fn load_policy(inputs: &Inputs, lookup: &Lookup<'_>, call_timeout: Du
     }
     if let Some(value) = root.raw("inspect") {
         policy.inspect = inspect::inspect(value, &mut report);
+    }
+    if let Some(value) = root.raw("results") {
+        policy.results = results::results(value, &mut report);
+    }
+    if let Some(value) = root.raw("tools") {
+        policy.pin = results::pin(value, &mut report);
     }
     for (name, value) in agents {
         policy.agents.extend(entries::agent(name, value, &mut report));

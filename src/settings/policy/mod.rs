@@ -10,6 +10,7 @@ mod fields;
 mod inspect;
 pub(super) mod load;
 mod pairs;
+mod results;
 mod upstream;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,9 @@ use std::time::Duration;
 
 use super::secret::Secret;
 pub use content::{ContentMode, ContentPolicy, SensitiveMode};
+pub use results::{FlagMode, RESULT_BYTES_MAX, ResultsPolicy, SecretsMode};
+
+use crate::state::pins::ToolHash;
 
 /// Everything the policy file says.
 #[derive(Clone, PartialEq, Default)]
@@ -36,6 +40,10 @@ pub struct Policy {
     pub content: ContentPolicy,
     /// What attacks are looked for.
     pub inspect: InspectPolicy,
+    /// What is looked for in what tools answer.
+    pub results: ResultsPolicy,
+    /// What becomes of tools whose descriptions have changed.
+    pub pin: FlagMode,
 }
 
 /// A server behind the gateway: `[upstream.NAME]`.
@@ -313,6 +321,8 @@ pub struct ToolPolicy {
     pub sensitive: Option<SensitiveMode>,
     /// Classes and rules of inspection that do not apply to it.
     pub exempt: Vec<String>,
+    /// The hash of the description that was accepted; for a tool that is named, not for patterns.
+    pub pinned: Option<ToolHash>,
     /// What a call costs.
     pub price: Option<Price>,
     /// JSON pointer into the result at which the upstream says what the call cost, in USD.

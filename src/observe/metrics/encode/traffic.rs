@@ -112,6 +112,15 @@ impl MetricSources {
         for (rule, count) in found {
             counter(&mut findings, &[("rule", rule)], count)?;
         }
+        let mut found = std::collections::BTreeMap::<&'static str, u64>::new();
+        for (rule, count) in self.workers.iter().flat_map(|worker| worker.result_findings.iter()) {
+            *found.entry(rule).or_default() += count;
+        }
+        let mut findings =
+            sink.counters("result_findings", "What was found in what tools answer and say of themselves, by rule")?;
+        for (rule, count) in found {
+            counter(&mut findings, &[("rule", rule)], count)?;
+        }
         let mut limits = sink.counters("limits_hit", "Times that something ran into a bound")?;
         for limit in Limit::ALL {
             counter(&mut limits, &[("limit", limit.name())], self.sum(|worker| worker.limits(*limit)))?;
