@@ -116,6 +116,7 @@ impl Plane {
         let limit_book = LimitBook::new(&settings.policy, &settings.rates);
         let shared = Shared {
             limit_book: Arc::new(ArcSwap::from_pointee(limit_book)),
+            pins: Arc::default(),
             blocks: Arc::new(blocks),
             snapshot: ArcSwap::from_pointee(Snapshot::new(settings, BOUND, tls, filter)),
             connections: Arc::new(connections),

@@ -18,7 +18,7 @@ use super::tokens::unavailable;
 use super::{Admin, Peer};
 use crate::control::http::{json, rfc3339};
 use crate::control::pins::PinError;
-use crate::state::pins::{MAX_NAME_BYTES, NotAccepted, Pin, ToolHash};
+use crate::state::pins::{NotAccepted, Pin, ToolHash};
 
 /// Which tools are wanted.
 #[derive(Deserialize, IntoParams)]
@@ -124,7 +124,7 @@ pub(super) async fn accept(
     peer: Peer,
     Body(wanted): Body<AcceptTool>,
 ) -> Result<Response, Refused> {
-    let hash = ToolHash::of_text(&wanted.hash).filter(|_| wanted.tool.len() <= MAX_NAME_BYTES);
+    let hash = ToolHash::of_text(&wanted.hash);
     let hash = hash.ok_or_else(|| Refused::new(422, "invalid_body", AcceptTool::ALLOWED))?;
     let AcceptTool { upstream, tool, .. } = wanted;
     let pin = admin.pins.accept(upstream.clone(), tool.clone(), hash, peer.0.0.ip().to_canonical()).await?;
