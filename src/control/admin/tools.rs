@@ -26,6 +26,7 @@ use crate::state::pins::{NotAccepted, Pin, ToolHash};
 #[into_params(parameter_in = Query)]
 pub(super) struct Part {
     /// Only those whose description is not the accepted one
+    #[param(value_type = Option<String>, min_length = 4, max_length = 5, pattern = "^(true|false)$")]
     changed: Option<bool>,
     /// Tools of a page
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 100)]
