@@ -113,5 +113,5 @@ pub const ACCEPT_BACKLOG: i32 = 1024;
 /// Counts by address, client and connection that are kept at once. What is one more displaces what has been used least.
 pub const COUNTED_CLIENTS: usize = 65_536;
 
-/// Counts by agent, tool and number that are kept at once, in a file of 17 MiB.
+/// Counts by agent, tool and number that are kept at once, in a file of 25 MiB.
 pub const COUNTED_ACTIONS: usize = 16_384;

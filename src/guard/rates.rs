@@ -257,6 +257,19 @@ impl Traffic {
         })
     }
 
+    /// A request of this address may be asked about soon.
+    pub fn expect_request(&self, table: &RateTable, ip: IpAddr) {
+        table.expect(table.key_of_ip(Counted::AddressRequests as u8, ip), self.per_address.span);
+    }
+
+    /// A message of this client may be asked about soon.
+    pub fn expect_message(&self, table: &RateTable, client: Key) {
+        table.expect(client, self.window.0.span);
+        if let Some(burst) = self.burst {
+            table.expect(client, burst.span);
+        }
+    }
+
     /// Lets a request over HTTP pass, or not: its address first, then everyone.
     ///
     /// # Errors
@@ -487,11 +500,14 @@ impl Action<'_> {
             (Every::Hour, Some(per_hour), RateLimit::AgentHour),
             (Every::Day, Some(per_day), RateLimit::AgentDay),
         ];
+        let every = [Every::Minute, Every::Hour, Every::Day];
+        every.iter().for_each(|every| table.expect(calls, every.rule(0).span));
         let Some(Limits { per_minute, per_hour, per_day, .. }) = self.tool_limits else {
             charged.take(table, calls, agents, now_ms)?;
             return Ok(charged);
         };
         let tool_calls = table.key(Counted::ToolCalls as u8, &tool_bytes(self.upstream, self.tool));
+        every.iter().for_each(|every| table.expect(tool_calls, every.rule(0).span));
         let tools = [
             (Every::Minute, *per_minute, RateLimit::ToolMinute),
             (Every::Hour, *per_hour, RateLimit::ToolHour),

@@ -33,9 +33,11 @@ use super::sync::{AtomicU64, Ordering};
 use super::window::{self, Ask, CELLS};
 
 #[cfg(not(loom))]
-use crate::sys::words::Words;
+use crate::sys::words::{Words, expect_use};
 #[cfg(loom)]
 type Words = Box<[AtomicU64]>;
+#[cfg(loom)]
+fn expect_use(_: &[AtomicU64; BUCKET_WORDS]) {}
 
 pub use super::window::{MAX_COST, MAX_LENGTH_MS, MAX_LIMIT};
 pub use tend::Step;
@@ -46,7 +48,11 @@ pub(crate) const PREFACE_WORDS: usize = 512;
 #[cfg(loom)]
 pub(crate) const PREFACE_WORDS: usize = 0;
 
-/// Seats for each count that the table is for: with half of them taken, one count in eighty finds its bucket full and displaces another.
+/// Seats for each count that the table is for: with a third of them taken, one count in a thousand finds its bucket full and displaces another.
+#[cfg(not(loom))]
+const SEATS_EACH: usize = 3;
+/// All in one bucket.
+#[cfg(loom)]
 const SEATS_EACH: usize = 2;
 
 /// Attempts of a call to get on, of which each but the last failed because another thread did. Who needs more is refused.
@@ -159,7 +165,7 @@ impl Kept {
 }
 
 impl RateTable {
-    /// A table in memory, for `capacity` counts: about 40 bytes each, and 1 KiB more once it is used in more than one group. `secret` is what nobody
+    /// A table in memory, for `capacity` counts: about 55 bytes each, and up to 1.5 KiB more once it is used in more than one group. `secret` is what nobody
     /// outside may know.
     #[must_use]
     pub fn new(capacity: usize, secret: [u8; 16]) -> Self {
@@ -216,6 +222,15 @@ impl RateTable {
         })
     }
 
+    /// [`take`](Self::take) is asked about this key and span soon: what it looks at may be on its way from memory meanwhile, which takes longer than the
+    /// decision itself where many keys are counted. Changes nothing, and may be left out.
+    #[inline]
+    pub fn expect(&self, key: Key, span: Span) {
+        if let Some(words) = self.bucket_words(self.place_of(key, Kept::of(span)).0) {
+            expect_use(words);
+        }
+    }
+
     /// Charges `cost` (0 to [`MAX_COST`]) to the key if the rule has room for it, all or nothing.
     ///
     /// # Errors
@@ -234,11 +249,14 @@ impl RateTable {
         }
     }
 
-    /// The short way of nearly all: the key sits at home, and it is one more in a window that has room.
+    /// The short way of nearly all: the key has its seat, mostly at home, and it is one more in a window that has room.
     #[inline]
     fn one_more(&self, key: Key, ask: Ask) -> Option<u32> {
         let (index, tag) = self.place_of(key, Kept::Sliding(ask.length_ms));
-        let (head, seat, word) = seats::at_home(self.bucket_words(index)?, tag)?;
+        let words = self.bucket_words(index)?;
+        // Both lines at once: who does not sit at home may sit in the other one.
+        expect_use(words);
+        let (head, seat, word) = seats::at_home(words, tag).or_else(|| seats::elsewhere(words, tag))?;
         let cells = || self.bucket(index)?.cells.get(seat);
         let (next, at) = window::one_more(word, ask, cells)?;
         head.compare_exchange(word, next, Ordering::AcqRel, Ordering::Relaxed).is_ok().then_some(at)

@@ -100,6 +100,18 @@ impl Drop for Words {
     }
 }
 
+/// These words are read or written soon: the processor may fetch their cache lines meanwhile. Nothing else happens.
+#[inline]
+pub(crate) fn expect_use<const N: usize>(words: &[AtomicU64; N]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in words.chunks(8) {
+        // SAFETY: a hint. It reads nothing that the program could see and never faults, whatever the address is; this one is of live words.
+        unsafe { core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = words;
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {

@@ -12,6 +12,20 @@ use crate::observe::metrics::Limit;
 use crate::state::rates::{Key, RateTable};
 
 impl Worker {
+    /// Bytes of this address are about to be read: what [`admit_request`](Self::admit_request) looks at can be fetched meanwhile.
+    pub(crate) fn expect_request(&self, ip: IpAddr) {
+        if let Some(traffic) = self.limits.get().traffic {
+            traffic.expect_request(&self.shared.traffic, ip);
+        }
+    }
+
+    /// A message of this client is about to be read: likewise for [`admit_message`](Self::admit_message).
+    pub(crate) fn expect_message(&self, client: Key) {
+        if let Some(traffic) = self.limits.get().traffic {
+            traffic.expect_message(&self.shared.traffic, client);
+        }
+    }
+
     /// Lets a request over HTTP pass, or not.
     ///
     /// # Errors

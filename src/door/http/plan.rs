@@ -131,9 +131,10 @@ impl Connection {
             self.entry.received(1, 0);
         }
         self.worker.begin_deciding();
+        let client = self.worker.client_key(&request.principal, self.client_ip());
+        self.worker.expect_message(client);
         let parsed = scratch.parser.parse(raw);
         // Whatever it says, it is one message of its client; what was asked on its behalf meanwhile does not make it two.
-        let client = self.worker.client_key(&request.principal, self.client_ip());
         if !received.looked_again
             && let Err(denial) = self.worker.admit_message(client)
         {

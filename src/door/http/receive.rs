@@ -118,6 +118,7 @@ impl Connection {
         if unread.len() <= *seen {
             return Ok(None);
         }
+        self.worker.expect_request(self.client);
         let mut scratch = self.worker.scratch.borrow_mut();
         match parse_request(unread, *seen, &mut scratch.request)? {
             Progress::Complete => Ok(Some(self.opening(&scratch.request))),

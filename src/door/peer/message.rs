@@ -95,6 +95,7 @@ impl Peer {
             return Step::Done;
         }
         self.worker.begin_deciding();
+        self.worker.expect_message(self.client_key.get());
         let parsed = scratch.parser.parse(raw);
         // Whatever it says, it is one message of its client; what was asked on its behalf meanwhile does not make it two.
         if !looked_again {

@@ -2,7 +2,8 @@
 //!
 //! A bucket is two cache lines: its *door*, and for each seat a *tag* and a *head* (one word of a window or of a calendar). A key's hash names
 //! the one bucket in which it may sit, and the seat that is its home there, if nobody sat in it before. So looking for it costs one line mostly, and two
-//! at most, whatever the table holds.
+//! at most, whatever the table holds; both are asked of the memory at once, for where the table is larger than the caches the time of a decision is
+//! that of the memory, and `expect` asks it ahead.
 //!
 //! ## One key, one seat
 //! Two threads that bring the same newcomer must not give it two seats, each with a limit of its own. So at any time all newcomers of a bucket contend for
@@ -101,15 +102,37 @@ fn home(wanted: u64) -> usize {
     ((((wanted >> (NUMBER_BITS + LIFE_BITS)) & u64::from(u32::MAX)) * SEATS as u64) >> 32) as usize
 }
 
-/// The head of the tag's seat, its number and its word, if it sits at home. (`read` for this one case: what is blank is left to it.)
+/// The head of the tag's seat, its number and its word, if it sits at home.
 #[inline]
 pub(super) fn at_home(words: &[AtomicU64; BUCKET_WORDS], wanted: u64) -> Option<(&AtomicU64, usize, u64)> {
-    let index = home(wanted);
-    let [tag, head] = words.get(FIRST_SEAT..)?.as_chunks::<2>().0.get(index)?;
+    at(places(words)?, home(wanted), wanted)
+}
+
+/// Likewise, wherever it sits.
+#[inline]
+pub(super) fn elsewhere(words: &[AtomicU64; BUCKET_WORDS], wanted: u64) -> Option<(&AtomicU64, usize, u64)> {
+    let places = places(words)?;
+    // Without a branch that depends on where the tag is, because the processor would have to guess it.
+    let mut index = SEATS;
+    for (number, [tag, _]) in places.iter().enumerate() {
+        index = if (tag.load(Ordering::Acquire) ^ wanted) >> NUMBER_BITS == 0 { number } else { index };
+    }
+    at(places, index, wanted)
+}
+
+/// A seat's head, number and word, if it is the tag's. (`read` in short: what is blank is left to it.)
+#[inline]
+fn at(places: &[[AtomicU64; 2]; SEATS], index: usize, wanted: u64) -> Option<(&AtomicU64, usize, u64)> {
+    let [tag, head] = places.get(index)?;
     let tagged = tag.load(Ordering::Acquire);
     let word = head.load(Ordering::Acquire);
     let is_its = (tagged ^ wanted) >> NUMBER_BITS == 0 && tag.load(Ordering::Acquire) == tagged;
     is_its.then_some((head, index, word))
+}
+
+#[inline]
+fn places(words: &[AtomicU64; BUCKET_WORDS]) -> Option<&[[AtomicU64; 2]; SEATS]> {
+    words.get(FIRST_SEAT..)?.as_chunks::<2>().0.first_chunk()
 }
 
 /// A bucket with the cells of its seats.
@@ -237,8 +260,7 @@ impl<'a> Bucket<'a> {
     }
 
     fn places(self) -> &'a [[AtomicU64; 2]] {
-        let seats = self.words.get(FIRST_SEAT..).unwrap_or_default().as_chunks::<2>().0;
-        seats.get(..SEATS).unwrap_or(seats)
+        places(self.words).map_or(&[], |places| places)
     }
 
     fn tag(self, index: usize) -> Option<&'a AtomicU64> {
