@@ -58,17 +58,9 @@ fn serve(events: bool, request: &Received, conversation: &mut Conversation) -> N
             ),
         ),
         "tools/call" => result(&id, "{\"content\":[{\"type\":\"text\",\"text\":\"hello\"}]}"),
-        _ => {
-            conversation.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
-            return Next::Keep;
-        }
+        _ => return conversation.accepted(),
     };
-    if events {
-        conversation.begin_events();
-        conversation.chunk(format!("id: e1\ndata: {body}\n\n").as_bytes());
-        return conversation.end_chunks();
-    }
-    conversation.json(&body)
+    conversation.json_or_event(events, &body)
 }
 
 fn gateway(upstreams: &str, tools: &str) -> Gateway {

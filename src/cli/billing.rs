@@ -1,10 +1,11 @@
 //! `ringwall billing`: what was spent, through the admin API of the running gateway.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use super::ask::{AdminApi, plain, print};
+use super::pages;
 use crate::control::admin::billing::{BillingPage, SpentShown, csv};
 
 /// What the command line says.
@@ -35,7 +36,7 @@ pub struct Args {
 
 /// Rows that are asked for at once.
 const PAGE: usize = 500;
-/// Pages that are asked for, so that a gateway that never says "last" ends nevertheless.
+/// Pages that are asked for at most.
 const MAX_PAGES: usize = 10_000;
 
 /// Shows what is asked for.
@@ -48,49 +49,32 @@ pub fn run(args: &Args) -> ExitCode {
 }
 
 fn show(api: &AdminApi, args: &Args) -> Result<(), String> {
-    let mut filter = format!("/admin/billing?limit={PAGE}&by={}", percent_encoded(&args.by.join(",")));
-    for (name, value) in [("from", &args.from), ("to", &args.to), ("agent", &args.agent), ("tool", &args.tool)] {
-        if let Some(value) = value {
-            let _ = write!(filter, "&{name}={}", percent_encoded(value));
-        }
-    }
-    let (mut rows, mut path, mut days) = (Vec::new(), filter.clone(), None);
-    for _ in 0..MAX_PAGES {
-        let body = api.ask("GET", &path)?;
-        let page: BillingPage = serde_json::from_str(&body)
-            .map_err(|error| format!("the gateway's answer cannot be read: {error}. Is it of another version?"))?;
+    let filter = pages::filtered(
+        format!("/admin/billing?limit={PAGE}"),
+        &[
+            ("by", Some(args.by.join(",").as_str())),
+            ("from", args.from.as_deref()),
+            ("to", args.to.as_deref()),
+            ("agent", args.agent.as_deref()),
+            ("tool", args.tool.as_deref()),
+        ],
+    );
+    let (mut rows, mut days) = (Vec::new(), None);
+    pages::each(api, &filter, MAX_PAGES, |page: BillingPage| {
         rows.extend(page.rows);
         days.get_or_insert((page.from, page.to));
-        match page.next {
-            Some(next) => path = format!("{filter}&cursor={}", percent_encoded(&next)),
-            None => break,
-        }
-    }
+        page.next
+    })?;
     let (from, to) = days.unwrap_or_default();
     let text = if args.csv {
         csv(&rows)
     } else if args.json {
-        let document = serde_json::json!({ "from": from, "to": to, "rows": rows });
-        serde_json::to_string_pretty(&document).map_err(|error| error.to_string())? + "\n"
+        pages::document(&serde_json::json!({ "from": from, "to": to, "rows": rows }))?
     } else {
         table(&rows, &from, &to)
     };
-    let mut out = io::stdout().lock();
-    // Whoever closes the pipe has seen enough.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    pages::show(&text);
     Ok(())
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 fn table(rows: &[SpentShown], from: &str, to: &str) -> String {

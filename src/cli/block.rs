@@ -3,13 +3,14 @@
 //! Exit status 1 with a sentence on standard error when nothing was changed, or when a change is not lasting.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
 use ipnet::IpNet;
 
 use super::ask::{AdminApi, plain, print};
+use super::pages::{self, read};
 use super::token::seconds;
 use crate::control::admin::blocks::{BlockShown, BlocksPage};
 
@@ -51,7 +52,7 @@ enum Act {
 
 /// Blocks that are asked for at once.
 const PAGE: usize = 500;
-/// Pages that are asked for: more than there can be, so that a gateway that never says "last" ends nevertheless.
+/// Pages that are asked for: more than there can be.
 const MAX_PAGES: usize = 1_000;
 
 /// Does what is asked for.
@@ -85,28 +86,14 @@ fn lift(api: &AdminApi, network: &str) -> Result<(), String> {
 }
 
 fn list(api: &AdminApi, kind: Option<&str>, as_json: bool) -> Result<(), String> {
-    let mut filter = format!("/admin/blocks?limit={PAGE}");
-    if let Some(kind) = kind {
-        let _ = write!(filter, "&kind={kind}");
-    }
-    let (mut blocks, mut path) = (Vec::new(), filter.clone());
-    for _ in 0..MAX_PAGES {
-        let page: BlocksPage = read(&api.ask("GET", &path)?)?;
+    let filter = pages::filtered(format!("/admin/blocks?limit={PAGE}"), &[("kind", kind)]);
+    let mut blocks = Vec::new();
+    pages::each(api, &filter, MAX_PAGES, |page: BlocksPage| {
         blocks.extend(page.blocks);
-        match page.next {
-            Some(next) => path = format!("{filter}&cursor={}", named(&next)?),
-            None => break,
-        }
-    }
-    let text = if as_json {
-        let document = serde_json::json!({ "blocks": blocks });
-        serde_json::to_string_pretty(&document).map_err(|error| error.to_string())? + "\n"
-    } else {
-        table(&blocks)
-    };
-    let mut out = io::stdout().lock();
-    // Whoever closes the pipe has seen enough.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        page.next
+    })?;
+    let text = if as_json { pages::document(&serde_json::json!({ "blocks": blocks }))? } else { table(&blocks) };
+    pages::show(&text);
     Ok(())
 }
 
@@ -130,11 +117,6 @@ fn named(network: &str) -> Result<String, String> {
     } else {
         Err("a network is an address or a CIDR, such as 203.0.113.7, 203.0.113.0/24 or 2001:db8::/32".into())
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, String> {
-    serde_json::from_str(body)
-        .map_err(|error| format!("the gateway's answer cannot be read: {error}. Is it of another version?"))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::ask::{AdminApi, plain, print};
+use super::pages;
 use crate::control::admin::connections::{Listed, ListedPage, MAX_LIMIT};
 
 /// What the command line says.
@@ -43,7 +44,7 @@ enum Act {
 
 /// Time between two lists of `--watch`.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
-/// Pages that are asked for: as many connections as the table can hold, so that a gateway that never says "last" ends nevertheless.
+/// Pages that are asked for: as many connections as the table can hold.
 const MAX_PAGES: usize = (1 << 24) / MAX_LIMIT;
 
 /// Lists, or closes.
@@ -99,37 +100,15 @@ fn pause() {
 
 /// All that is wanted, and how many could not be read.
 fn list(api: &AdminApi, args: &Args) -> Result<(Vec<Listed>, usize), String> {
-    let mut filter = format!("/admin/connections?limit={MAX_LIMIT}");
-    for (name, value) in [("door", &args.door), ("agent", &args.agent)] {
-        if let Some(value) = value {
-            let _ = write!(filter, "&{name}={}", percent_encoded(value));
-        }
-    }
-    let (mut rows, mut unread, mut path) = (Vec::new(), 0, filter.clone());
-    for _ in 0..MAX_PAGES {
-        let body = api.ask("GET", &path)?;
-        let page: ListedPage = serde_json::from_str(&body)
-            .map_err(|error| format!("the gateway's list cannot be read: {error}. Is it of another version?"))?;
+    let filters = [("door", args.door.as_deref()), ("agent", args.agent.as_deref())];
+    let filter = pages::filtered(format!("/admin/connections?limit={MAX_LIMIT}"), &filters);
+    let (mut rows, mut unread) = (Vec::new(), 0);
+    pages::each(api, &filter, MAX_PAGES, |page: ListedPage| {
         rows.extend(page.connections);
         unread += page.unread;
-        match page.next {
-            Some(next) => path = format!("{filter}&cursor={}", percent_encoded(&next)),
-            None => break,
-        }
-    }
+        page.next
+    })?;
     Ok((rows, unread))
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut out = String::new();
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-    }
-    out
 }
 
 fn json(rows: &[Listed], unread: usize) -> Result<String, String> {

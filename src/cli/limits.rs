@@ -4,10 +4,11 @@
 //! nothing to show.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use super::ask::{AdminApi, plain, print};
+use super::pages::{self, read};
 use crate::control::admin::limits::{AgentLimitsShown, LimitShown, LimitsPage};
 use crate::guard::jwt::is_agent_id;
 
@@ -23,7 +24,7 @@ pub struct Args {
 
 /// Agents of a page.
 const PAGE: usize = 200;
-/// Pages that are asked for, so that a gateway that never says "last" ends nevertheless.
+/// Pages that are asked for at most.
 const MAX_PAGES: usize = 2_000;
 
 /// Shows them.
@@ -49,26 +50,22 @@ fn show(api: &AdminApi, args: &Args) -> Result<(), String> {
     } else {
         table(&all)
     };
-    // Whoever closes the pipe has seen enough.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+    pages::show(&text);
     Ok(())
 }
 
 fn list(api: &AdminApi) -> Result<LimitsPage, String> {
-    let first = format!("/admin/limits?limit={PAGE}");
-    let mut all: LimitsPage = read(&api.ask("GET", &first)?)?;
-    for _ in 0..MAX_PAGES {
-        let Some(next) = all.next.take() else { break };
-        let page: LimitsPage = read(&api.ask("GET", &format!("{first}&cursor={next}"))?)?;
-        all.agents.extend(page.agents);
-        all.next = page.next;
-    }
+    let mut all: Option<LimitsPage> = None;
+    pages::each(api, &format!("/admin/limits?limit={PAGE}"), MAX_PAGES, |mut page: LimitsPage| {
+        let next = page.next.take();
+        match &mut all {
+            Some(all) => all.agents.extend(page.agents),
+            None => all = Some(page),
+        }
+        next
+    })?;
+    let Some(all) = all else { return Err("the gateway has no list".into()) };
     Ok(all)
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, String> {
-    serde_json::from_str(body)
-        .map_err(|error| format!("the gateway's list cannot be read: {error}. Is it of another version?"))
 }
 
 fn table(all: &LimitsPage) -> String {

@@ -12,6 +12,7 @@ pub mod health;
 pub mod init;
 pub mod inspect;
 pub mod limits;
+mod pages;
 pub mod sample_server;
 pub mod serve;
 pub mod token;

@@ -4,11 +4,13 @@
 //! error. Exit status 1 with a sentence on standard error when nothing was changed.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io;
 use std::process::ExitCode;
 
 use super::ask::{AdminApi, plain, print};
+use super::pages::{self, read};
 use crate::control::admin::tokens::{IssuedToken, RotatedToken, TokenShown, TokensPage};
+use crate::guard::jwt::is_agent_id;
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -62,7 +64,7 @@ enum Act {
 
 /// Tokens that are asked for at once.
 const PAGE: usize = 500;
-/// Pages that are asked for, so that a gateway that never says "last" ends nevertheless.
+/// Pages that are asked for at most.
 const MAX_PAGES: usize = 10_000;
 
 /// Does what is asked for.
@@ -114,35 +116,20 @@ fn show_new(secret: &str, token: &TokenShown) {
 }
 
 fn list(api: &AdminApi, agent: Option<&str>, all: bool, as_json: bool) -> Result<(), String> {
-    let mut filter = format!("/admin/tokens?limit={PAGE}");
-    if !all {
-        filter.push_str("&state=valid");
+    if let Some(agent) = agent
+        && !is_agent_id(agent)
+    {
+        return Err("an agent's id has 1 to 128 letters, digits and _ - . : @".into());
     }
-    if let Some(agent) = agent {
-        let fits = |b: u8| b.is_ascii_alphanumeric() || b"_-.:@".contains(&b);
-        if agent.is_empty() || !agent.bytes().all(fits) {
-            return Err("an agent's id has letters, digits and _ - . : @".into());
-        }
-        let _ = write!(filter, "&agent={agent}");
-    }
-    let (mut tokens, mut path) = (Vec::new(), filter.clone());
-    for _ in 0..MAX_PAGES {
-        let page: TokensPage = read(&api.ask("GET", &path)?)?;
+    let filters = [("state", (!all).then_some("valid")), ("agent", agent)];
+    let filter = pages::filtered(format!("/admin/tokens?limit={PAGE}"), &filters);
+    let mut tokens = Vec::new();
+    pages::each(api, &filter, MAX_PAGES, |page: TokensPage| {
         tokens.extend(page.tokens);
-        match page.next {
-            Some(next) => path = format!("{filter}&cursor={}", named(&next)?),
-            None => break,
-        }
-    }
-    let text = if as_json {
-        let document = serde_json::json!({ "tokens": tokens });
-        serde_json::to_string_pretty(&document).map_err(|error| error.to_string())? + "\n"
-    } else {
-        table(&tokens)
-    };
-    let mut out = io::stdout().lock();
-    // Whoever closes the pipe has seen enough.
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        page.next
+    })?;
+    let text = if as_json { pages::document(&serde_json::json!({ "tokens": tokens }))? } else { table(&tokens) };
+    pages::show(&text);
     Ok(())
 }
 
@@ -171,11 +158,6 @@ fn named(id: &str) -> Result<&str, String> {
     } else {
         Err("an ID is what the list shows in its first column, 20 hexadecimal digits".into())
     }
-}
-
-fn read<T: serde::de::DeserializeOwned>(body: &str) -> Result<T, String> {
-    // What was read may hold a token, so nothing of it is repeated.
-    serde_json::from_str(body).map_err(|_| "the gateway's answer cannot be read. Is it of another version?".to_owned())
 }
 
 /// `90`, `90s`, `15m`, `12h`, `30d`.

@@ -124,8 +124,7 @@ fn list(json: bool) -> Result<String, String> {
     if json {
         return Ok(body);
     }
-    let page: ListedPage = serde_json::from_str(&body)
-        .map_err(|error| format!("the gateway's list cannot be read: {error}. Is it of another version?"))?;
+    let page: ListedPage = super::pages::read(&body)?;
     if page.providers.is_empty() {
         return Ok("the vault is empty".into());
     }

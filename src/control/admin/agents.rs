@@ -30,10 +30,10 @@ use crate::store::tokens::TokenOwner;
 pub(super) struct Part {
     /// Agents of a page
     #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 100)]
-    limit: Option<Limit>,
+    pub(super) limit: Option<Limit>,
     /// The `next` of the page before
     #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_.:@-]+$")]
-    cursor: Option<AgentId>,
+    pub(super) cursor: Option<AgentId>,
 }
 
 impl Told for Part {

@@ -16,7 +16,8 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::accept::{AgentId, Asked, Body, Limit, Named, Refused, Told, Within, rows};
+use super::accept::{AgentId, Asked, Body, Named, Refused, Told, Within, rows};
+use super::agents::Part;
 use super::document::{BadBody, BadQuery, Conflict, Guarded, Missing};
 use super::tokens::unavailable;
 use super::{Admin, Peer};
@@ -57,23 +58,6 @@ const MAX_LIMITED_TOOLS: usize = 1_000;
 
 /// The highest number of calls that can be given.
 type Count = Within<0, 1_000_000_000>;
-
-/// Which part of the list is wanted.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct Part {
-    /// Agents of a page
-    #[param(value_type = Option<u16>, minimum = 1, maximum = 500, default = 100)]
-    limit: Option<Limit>,
-    /// The `next` of the page before
-    #[param(value_type = Option<String>, min_length = 1, max_length = 128, pattern = "^[A-Za-z0-9_.:@-]+$")]
-    cursor: Option<AgentId>,
-}
-
-impl Told for Part {
-    const ALLOWED: &'static str = "There are limit=1 to 500 and cursor=the next of the page before, each once.";
-}
 
 /// Limits that an agent is given. What is left out is what policy and settings say.
 #[derive(Deserialize, ToSchema)]

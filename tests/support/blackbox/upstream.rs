@@ -83,8 +83,7 @@ impl Conversation {
     /// The usual answer to any message.
     pub(crate) fn echo(&mut self, request: &Received) -> Next {
         if request.id() == "null" {
-            self.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
-            return Next::Keep;
+            return self.accepted();
         }
         self.json(&result(&request.id(), "{\"content\":[{\"type\":\"text\",\"text\":\"done\"}]}"))
     }
@@ -92,6 +91,21 @@ impl Conversation {
     /// The head of an event stream in chunks.
     pub(crate) fn begin_events(&mut self) -> bool {
         self.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    }
+
+    /// An answer as JSON, or as the one event of a stream.
+    pub(crate) fn json_or_event(&mut self, is_event: bool, body: &str) -> Next {
+        if !is_event {
+            return self.json(body);
+        }
+        self.begin_events();
+        self.chunk(format!("id: e1\ndata: {body}\n\n").as_bytes());
+        self.end_chunks()
+    }
+
+    /// What a notification is answered (2025-11-25, Streamable HTTP).
+    pub(crate) fn accepted(&mut self) -> Next {
+        if self.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n") { Next::Keep } else { Next::Close }
     }
 
     pub(crate) fn chunk(&mut self, data: &[u8]) -> bool {
