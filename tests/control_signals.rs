@@ -108,6 +108,7 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 audit: metrics,
                 alerts: Arc::clone(&alert_metrics),
                 tools: Arc::new(ToolNames::new(0)),
+                rates: ["traffic", "actions"].map(|name| (name, Arc::new(RateTable::new(1, [0; 16])))),
                 broker: None,
                 call_records: None,
                 otlp: Arc::default(),
@@ -142,8 +143,8 @@ fn hang_up_reopens_and_terminate_drains_then_stops() {
                 store.clone(),
                 Arc::default(),
                 ringwall::control::limits::RateTables {
-                    traffic: Arc::new(ringwall::state::rates::RateTable::new(1, [0; 16])),
-                    actions: Arc::new(ringwall::state::rates::RateTable::new(1, [0; 16])),
+                    traffic: Arc::new(RateTable::new(1, [0; 16])),
+                    actions: Arc::new(RateTable::new(1, [0; 16])),
                 },
                 Arc::clone(&events),
                 clock,

@@ -86,6 +86,15 @@ impl Stage {
             ("TCP_MAX_CONNECTIONS", "2"),
             ("MAX_REQUEST_SIZE", "100000"),
             ("MAX_MESSAGE_SIZE", "50000"),
+            // Everything is counted; the limits are out of reach.
+            ("RATE_LIMIT_ENABLED", "true"),
+            ("HTTP_RATE_LIMIT_PER_IP", "1000000"),
+            ("HTTP_RATE_LIMIT_GLOBAL", "1000000"),
+            ("RATE_LIMIT_MAX_REQUESTS", "1000000"),
+            ("RATE_LIMIT_BURST_REQUESTS", "1000000"),
+            ("DEFAULT_MAX_ACTIONS_PER_MINUTE", "1000000"),
+            ("DEFAULT_MAX_ACTIONS_PER_HOUR", "1000000"),
+            ("DEFAULT_MAX_ACTIONS_PER_DAY", "1000000"),
             ("ALERT_WEBHOOK_URL", url.as_str()),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str()),
             ("ALERT_WEBHOOK_SECRET", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
@@ -185,6 +194,7 @@ fn every_declared_metric_moves() {
     a_database_that_is_held(&mut stage);
     guessing(&mut stage);
     who_may_not_come_in(&mut stage);
+    more_addresses_than_are_counted(&mut stage);
     an_upstream_that_goes(&mut stage);
     drain(&mut stage, &facts);
 
@@ -471,6 +481,24 @@ fn who_may_not_come_in(stage: &mut Stage) {
         let call = String::from_utf8(a_call("crm__echo")).unwrap();
         let from = call.replacen("\r\n", "\r\nX-Forwarded-For: 203.0.113.7\r\n", 1);
         assert_eq!(stage.gateway.client().ask(from.as_bytes()).status, 403);
+    });
+}
+
+/// A table for 65,536 addresses: of so many some find no seat. Addresses that come one after the other in one minute, none of them twice.
+fn more_addresses_than_are_counted(stage: &mut Stage) {
+    stage.moves(&["ringwall_rate_table_evictions"], |stage| {
+        let mut client = stage.gateway.client();
+        for some in 0..1_000_u32 {
+            let request = |n| {
+                let from = std::net::Ipv4Addr::from(0x0b00_0000 + some * 100 + n);
+                format!("GET /nowhere HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {from}\r\n\r\n")
+            };
+            client.send((0..100).map(request).collect::<String>().as_bytes());
+            (0..100).for_each(|_| assert_eq!(client.response().status, 404));
+            if some % 50 == 49 && stage.gateway.metric_of("ringwall_rate_table_evictions_total", "traffic") > 0.5 {
+                break;
+            }
+        }
     });
 }
 

@@ -139,7 +139,7 @@ struct Case {
     window_ms: Option<u64>,
 }
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     Case {
         name: "minute",
         limits: "limits = { per_minute = 3 }",
@@ -214,6 +214,17 @@ const CASES: [Case; 7] = [
         arguments: "",
         limit_type: "per-day",
         rule: "tool-per-day",
+        reset: "at midnight UTC",
+        window_ms: None,
+    },
+    Case {
+        name: "toolnumber",
+        limits: "limits = { same_number_per_day = 1000 }",
+        tool: "voice_DOOR",
+        entry: "kind = \"call\"\nlimits = { same_number_per_day = 3 }",
+        arguments: "\"to\":\"+15551234567\"",
+        limit_type: "contact-frequency",
+        rule: "tool-same-number",
         reset: "at midnight UTC",
         window_ms: None,
     },
@@ -303,7 +314,9 @@ fn of_tool_calls_as_many_pass_as_may_on_every_door() {
         let refused = gateway.metric_of("ringwall_refusals_total", &format!("rule=\"{}\"", case.rule));
         assert_eq!(refused, 14.0, "{}", case.rule);
     }
-    for limit in ["agent_minute", "agent_hour", "agent_day", "same_number", "tool_minute", "tool_hour", "tool_day"] {
+    // The agent's and the tool's.
+    assert_eq!(gateway.metric_of("ringwall_limits_hit_total", "limit=\"same_number\""), 28.0);
+    for limit in ["agent_minute", "agent_hour", "agent_day", "tool_minute", "tool_hour", "tool_day"] {
         assert_eq!(gateway.metric_of("ringwall_limits_hit_total", &format!("limit=\"{limit}\"")), 14.0, "{limit}");
     }
     // Another number, another agent: other counts.

@@ -19,6 +19,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use socket_server::{Kind, SocketServer};
 
+/// A refusal says when the next call passes, true to this.
+const TRUE_TO_MS: u64 = 100;
 const OPERATOR: &str = "orchestrator-token-of-32-characters";
 const SETTINGS: &[(&str, &str)] =
     &[("WORKERS", "2"), ("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR), ("DEFAULT_MAX_SPEND_PER_DAY", "1")];
@@ -48,9 +50,16 @@ fn billing(gateway: &Gateway, query: &str) -> Vec<Value> {
 }
 
 fn ask_admin(gateway: &Gateway, path: &str) -> String {
+    tell_admin(gateway, "GET", path, "")
+}
+
+fn tell_admin(gateway: &Gateway, method: &str, path: &str, body: &str) -> String {
     let mut client = Client::connect(gateway.admin);
+    let media = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
     let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\nConnection: close\r\n\
+         {media}Content-Length: {}\r\n\r\n{body}",
+        body.len()
     );
     let response = client.ask(request.as_bytes());
     assert_eq!(response.status, 200, "{response:?}");
@@ -103,17 +112,9 @@ fn serve(events: bool, request: &Received, conversation: &mut Conversation) -> N
         }
         ("tools/call", Some("break")) => return Next::Close,
         ("tools/call", _) => result(&id, &format!("{{{content}}}")),
-        _ => {
-            conversation.send(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
-            return Next::Keep;
-        }
+        _ => return conversation.accepted(),
     };
-    if events {
-        conversation.begin_events();
-        conversation.chunk(format!("data: {body}\n\n").as_bytes());
-        return conversation.end_chunks();
-    }
-    conversation.json(&body)
+    conversation.json_or_event(events, &body)
 }
 
 fn over_http(server: &Upstream) -> String {
@@ -124,8 +125,34 @@ fn calls(server: &Upstream) -> usize {
     server.log(|log| log.requests.iter().filter(|request| request.rpc_method() == "tools/call").count())
 }
 
+/// A cap of a dollar, as a refusal tells it.
+struct Cap {
+    limit_type: &'static str,
+    reset: &'static str,
+    /// How long from now until it begins anew.
+    left_ms: fn() -> u64,
+}
+
+const DAILY: Cap = Cap {
+    limit_type: "daily-spend",
+    reset: "at midnight UTC",
+    left_ms: || left_until(|now| now.date().tomorrow().unwrap()),
+};
+
+const MONTHLY: Cap = Cap {
+    limit_type: "monthly-spend",
+    reset: "at the start of next month",
+    left_ms: || left_until(|now| now.date().last_of_month().tomorrow().unwrap()),
+};
+
+fn left_until(day: impl Fn(&jiff::Zoned) -> jiff::civil::Date) -> u64 {
+    let now = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+    let then = day(&now).to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+    u64::try_from(then.timestamp().as_millisecond() - now.timestamp().as_millisecond()).unwrap()
+}
+
 /// Three calls of 0.30 fit a dollar, on every door; `seen` is how many the upstream has got.
-fn three_fit(gateway: &Gateway, tool: &str, arguments: &str, seen: Option<&dyn Fn() -> usize>) {
+fn three_fit(gateway: &Gateway, cap: &Cap, tool: &str, arguments: &str, seen: Option<&dyn Fn() -> usize>) {
     for (n, door) in DOORS.into_iter().enumerate() {
         let before = seen.map_or(0, |seen| seen());
         let mut bot = Caller::new(gateway, door, &token(n));
@@ -134,8 +161,11 @@ fn three_fit(gateway: &Gateway, tool: &str, arguments: &str, seen: Option<&dyn F
             assert!(answer["result"]["content"].is_array(), "{door:?}: {answer}");
         }
         for _ in 0..2 {
+            let most = (cap.left_ms)();
             let answer = bot.call_with(tool, arguments);
-            let text = "Rate limit exceeded: daily-spend (0.90/1.00). Resets at midnight UTC.";
+            let least = (cap.left_ms)();
+            assert!(least <= most, "a period has ended while this was tested");
+            let text = format!("Rate limit exceeded: {} (0.90/1.00). Resets {}.", cap.limit_type, cap.reset);
             let told = &answer["result"]["structuredContent"];
             assert_eq!(
                 (&answer["result"]["isError"], &told["error"]),
@@ -143,8 +173,10 @@ fn three_fit(gateway: &Gateway, tool: &str, arguments: &str, seen: Option<&dyn F
                 "{door:?}: {answer}"
             );
             let limit = ["limitType", "current", "max", "resetDescription"].map(|name| told[name].clone());
-            assert_eq!(limit, [json!("daily-spend"), json!(0.9), json!(1.0), json!("at midnight UTC")], "{door:?}");
-            assert!((1..=86_400_000).contains(&told["retryAfterMs"].as_u64().unwrap()), "{door:?}: {told}");
+            assert_eq!(limit, [json!(cap.limit_type), json!(0.9), json!(1.0), json!(cap.reset)], "{door:?}");
+            let told_ms = told["retryAfterMs"].as_u64().unwrap();
+            let is_true = (least.saturating_sub(TRUE_TO_MS)..=most + TRUE_TO_MS).contains(&told_ms);
+            assert!(is_true, "{door:?}: {told_ms} is not within {least}..={most}");
         }
         assert_eq!(seen.map_or(3, |seen| seen() - before), 3, "{door:?}");
         let row = row_of(gateway, &format!("bot-{n}"));
@@ -158,7 +190,7 @@ fn what_fits_a_cap_is_called_over_http_and_no_more() {
     for events in [false, true] {
         let server = server(events);
         let gateway = gateway(&over_http(&server), DOORS.len(), "[tool.echo]\nprice = { fixed_usd = \"0.30\" }\n");
-        three_fit(&gateway, "echo", "{}", Some(&|| calls(&server)));
+        three_fit(&gateway, &DAILY, "echo", "{}", Some(&|| calls(&server)));
         // Who is no agent has an account as well; and so has the next, whose cap is its own.
         let mut door = Caller::new(&gateway, Door::Http, TOKEN);
         assert!(door.call_with("echo", "{}")["result"]["structuredContent"].is_null());
@@ -191,10 +223,26 @@ fn what_fits_a_cap_is_called_over_http_and_no_more() {
 }
 
 #[test]
+fn a_month_has_a_cap_as_well() {
+    let server = server(false);
+    let policy =
+        format!("{}{}[tool.echo]\nprice = {{ fixed_usd = \"0.30\" }}\n", over_http(&server), agents(DOORS.len()));
+    let settings = [
+        ("WORKERS", "2"),
+        ("ORCHESTRATOR_SECURITY_TOKEN", OPERATOR),
+        ("DEFAULT_MAX_SPEND_PER_DAY", "5"),
+        ("DEFAULT_MAX_SPEND_PER_MONTH", "1"),
+    ];
+    let gateway = Gateway::with_policy(&settings, &policy).ready();
+    three_fit(&gateway, &MONTHLY, "echo", "{}", Some(&|| calls(&server)));
+    gateway.unharmed();
+}
+
+#[test]
 fn servers_on_sockets_and_on_standard_input_are_no_exception() {
     let server = SocketServer::start(Kind::Tcp);
     let socket = gateway(&server.policy("only"), DOORS.len(), "[tool.echo]\nprice = { fixed_usd = \"0.30\" }\n");
-    three_fit(&socket, "echo", "{\"text\":\"hello\"}", Some(&|| server.calls("echo")));
+    three_fit(&socket, &DAILY, "echo", "{\"text\":\"hello\"}", Some(&|| server.calls("echo")));
     socket.unharmed();
     let program = env!("CARGO_BIN_EXE_ringwall");
     let upstream = format!("[upstream.only]\ncommand = [\"{program}\", \"sample-server\"]\n");
@@ -203,7 +251,7 @@ fn servers_on_sockets_and_on_standard_input_are_no_exception() {
     let child = gateway(&upstream, DOORS.len(), tools);
     let arguments = format!("{{\"to\":\"+15550100\",\"body\":\"{}\"}}", "x".repeat(161));
     // Its processes are several, and each remembers its own calls.
-    three_fit(&child, "comms_send_message", &arguments, None);
+    three_fit(&child, &DAILY, "comms_send_message", &arguments, None);
     child.unharmed();
 }
 
@@ -302,6 +350,35 @@ fn what_cannot_be_written_down_is_not_called() {
         );
     }
     assert!(gateway.metric("ringwall_spend_ledger_errors_total") >= 1.0);
+}
+
+/// Of the cap that an operator has given, also after a restart: what was near the policy's is told as nothing.
+#[test]
+fn people_are_told_of_the_cap_that_is_in_force() {
+    let server = server(false);
+    let tools = "[tool.echo]\nprice = { fixed_usd = \"0.30\" }\n";
+    let mut gateway = gateway(&over_http(&server), 2, tools);
+    tell_admin(&gateway, "PUT", "/admin/agents/bot-0/limits", r#"{"spendPerDayUsd":"2.00","perMinute":100}"#);
+    let spend = |gateway: &Gateway, n: usize, times: usize| {
+        let mut bot = Caller::new(gateway, Door::HttpStateless, &token(n));
+        for _ in 0..times {
+            let answer = bot.call_with("echo", "{}");
+            assert!(answer["result"]["structuredContent"].is_null(), "{answer}");
+        }
+        row_of(gateway, &format!("bot-{n}"));
+    };
+    let told = |gateway: &Gateway, text: &str| ask_admin(gateway, "/admin/alerts").contains(text);
+    spend(&gateway, 0, 3);
+    // Alerts are told in the order in which they arise.
+    spend(&gateway, 1, 3);
+    until("an alert", || told(&gateway, "0.90 USD of 1.00 are spent"));
+    let alerts = ask_admin(&gateway, "/admin/alerts");
+    assert_eq!(alerts.matches("spend-cap-near").count(), 1, "{alerts}");
+    gateway.signal(Signal::TERM);
+    assert!(gateway.exit().success());
+    gateway = gateway.again(SETTINGS).ready();
+    spend(&gateway, 0, 3);
+    until("the alert", || told(&gateway, "1.80 USD of 2.00 are spent"));
 }
 
 /// The server counts what it sees; the ledger after `kill -9` must agree.

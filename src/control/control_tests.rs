@@ -11,6 +11,7 @@ use super::*;
 use crate::control::audit::{AuditConfig, AuditShared, AuditWriter};
 use crate::control::keys::Key;
 use crate::gateway::spending::Spending;
+use crate::guard::LimitBook;
 use crate::guard::spend::SpendRules;
 use crate::observe::metrics::AuditMetrics;
 use crate::state::blocks::{Blocks, Rules};
@@ -117,7 +118,8 @@ impl Rig {
         let rules = Rules { max_failed: 10, lockout_ms: 60_000, ..crate::state::blocks::no_rules() };
         let blocks = Arc::new(Blocks::new(rules, [], Box::new(move || wake.notify_one())));
         let today = crate::state::spend::Day::of(clock());
-        let spending = Spending::open(&store, &SpendRules::default(), Arc::default(), today).unwrap();
+        let spending =
+            Spending::open(&store, &SpendRules::default(), &LimitBook::default(), Arc::default(), today).unwrap();
         let shared = ControlShared {
             lifecycle: Arc::clone(&lifecycle),
             metrics: MetricSources {
@@ -128,6 +130,7 @@ impl Rig {
                 version: "9.9.9",
                 alerts: alert_metrics.clone(),
                 tools: Arc::new(ToolNames::new(1)),
+                rates: ["traffic", "actions"].map(|name| (name, Arc::new(RateTable::new(10, [0; 16])))),
                 blocks: Arc::clone(&blocks),
                 broker: None,
                 call_records: None,

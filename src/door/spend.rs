@@ -24,7 +24,7 @@ use crate::guard::spend::{Priced, account_of_entry, payer};
 use crate::rpc::{Envelope, Kind};
 use crate::settings::money::Usd;
 use crate::state::events::{Event, EventKind, Outcome, Reservation};
-use crate::state::spend::{Account, Caps, Charge, Day, Over, Span};
+use crate::state::spend::{Account, Charge, Day, Over, Span};
 use crate::store::spend::{Closing, OpenId, Opening, Written};
 use crate::upstream::{Message, Upstream};
 use crate::worker::Worker;
@@ -103,19 +103,13 @@ pub(crate) fn reserve(
                 Span::Day => now.next_day_ms(),
                 Span::Month => now.next_month_ms(),
             };
-            Denial::SpendCap(SpendCap { span, taken, cap, retry_after_ms: resets_at_ms.saturating_sub(now_ms) })
+            // What is told is true by the clock as it is now, and not as it was at the last tick.
+            let retry_after_ms = resets_at_ms.saturating_sub(worker.epoch_ms_at(worker.now_ns()));
+            Denial::SpendCap(SpendCap { span, taken, cap, retry_after_ms })
         }
         None => Denial::SpendUnrecorded,
     };
-    let caps = match principal.agent() {
-        // What operators say goes before the policy.
-        Some(id) => {
-            let book = worker.shared.limit_book.load();
-            let limits = book.of(id);
-            Caps { day: limits.spend_per_day_microusd, month: limits.spend_per_month_microusd }
-        }
-        None => rules.caps(principal),
-    };
+    let caps = worker.shared.limit_book.load().caps_of(name);
     let account = spending.accounts.charge(name, microusd, caps, now).map_err(refused)?;
     let of_entry = match priced.caps {
         None => None,

@@ -1,9 +1,11 @@
 //! What calls that cost money go through: the accounts in memory, the ledger on disk, and what people are told of caps that are neared.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
 
+use crate::guard::LimitBook;
 use crate::guard::spend::{SpendRules, account_of_entry};
 use crate::observe::metrics::SpendMetrics;
 use crate::state::spend::{Account, Accounts, Caps, Day, Over, Span};
@@ -34,25 +36,34 @@ pub struct Spending {
 }
 
 impl Spending {
-    /// Opens the ledger, and puts what was spent this month into the accounts. Blocks the thread.
+    /// Opens the ledger, and puts what was spent this month into the accounts. `book` says what each may spend. Blocks the thread.
     ///
     /// # Errors
     /// The store's.
-    pub fn open(store: &Store, rules: &SpendRules, metrics: Arc<SpendMetrics>, now: Day) -> Result<Self, StoreError> {
+    pub fn open(
+        store: &Store,
+        rules: &SpendRules,
+        book: &LimitBook,
+        metrics: Arc<SpendMetrics>,
+        now: Day,
+    ) -> Result<Self, StoreError> {
         let (ledger, past) = Ledger::open(store, metrics, now)?;
         let accounts = Accounts::default();
+        let mut caps_of_entries = HashMap::new();
         for past in past {
             accounts.add_past(&past.payer, past.microusd, past.day, now);
             // Calls that are not told apart any more count for their agent alone.
             if let Ok(Some(priced)) = rules.priced(&past.upstream, &past.tool)
-                && priced.caps.is_some()
+                && let Some(caps) = priced.caps
             {
-                accounts.add_past(&account_of_entry(&past.payer, priced), past.microusd, past.day, now);
+                let name = account_of_entry(&past.payer, priced);
+                accounts.add_past(&name, past.microusd, past.day, now);
+                caps_of_entries.insert(name, caps);
             }
         }
         // What was neared before was told of then.
         accounts.for_each(|name, account| {
-            let caps = rules.caps_of(name);
+            let caps = caps_of_entries.get(name).copied().unwrap_or_else(|| book.caps_of(name));
             let _ = (account.nears(Span::Day, caps, now), account.nears(Span::Month, caps, now));
         });
         Ok(Self { accounts, ledger, neared: ArrayQueue::new(NEARED) })

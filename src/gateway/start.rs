@@ -193,9 +193,9 @@ impl Gateway {
         let blocks_changed = Arc::<Notify>::default();
         let blocks = open_blocks(&settings, &store, Arc::clone(&blocks_changed))?;
         let spend_metrics = Arc::<SpendMetrics>::default();
-        let spending = open_spending(&settings, &store, &spend_metrics)?;
         let pins = Arc::new(Pins::new(store.pins_now()?, given_pins(&settings)));
         let limit_book = LimitBook::new(&settings.policy, &settings.rates).with_all(store.limits_now()?);
+        let spending = open_spending(&settings, &store, &limit_book, &spend_metrics)?;
         let limit_book = Arc::new(ArcSwap::from_pointee(limit_book));
         let session_key = keys::load_or_create(&settings.records.data_dir, "session.key")?;
         let audit_metrics = Arc::default();
@@ -295,6 +295,7 @@ impl Gateway {
                     alerts: alert_metrics,
                     spend: spend_metrics,
                     tools,
+                    rates: [("traffic", shared.traffic.clone()), ("actions", shared.actions.clone())],
                     blocks: blocks.clone(),
                     call_records,
                     otlp: Arc::default(),
@@ -520,9 +521,14 @@ fn open_blocks(settings: &Settings, store: &Store, changed: Arc<Notify>) -> Resu
 }
 
 /// The ledger, and what was spent so far.
-fn open_spending(settings: &Settings, store: &Store, metrics: &Arc<SpendMetrics>) -> Result<Arc<Spending>, StartError> {
+fn open_spending(
+    settings: &Settings,
+    store: &Store,
+    book: &LimitBook,
+    metrics: &Arc<SpendMetrics>,
+) -> Result<Arc<Spending>, StartError> {
     let (rules, now) = (SpendRules::new(settings), Day::of(crate::worker::epoch_ms()));
-    Ok(Arc::new(Spending::open(store, &rules, Arc::clone(metrics), now)?))
+    Ok(Arc::new(Spending::open(store, &rules, book, Arc::clone(metrics), now)?))
 }
 
 /// The tools that the policy pins.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::settings::policy::Limits;
 use crate::settings::{Policy, Rates};
+use crate::state::spend::Caps;
 
 /// Agents that operators may give limits of their own: as many as a policy file may name. Some 300 bytes each in memory.
 pub const MAX_OVERRIDES: usize = 100_000;
@@ -124,6 +125,14 @@ impl LimitBook {
             return &self.base.default;
         }
         self.base.agents.get(agent).map_or(&self.base.default, |said| &said.effective)
+    }
+
+    /// What may be spent under a name of [`payer`](crate::guard::spend::payer).
+    #[must_use]
+    pub fn caps_of(&self, payer: &str) -> Caps {
+        // No agent's id is the name of who is none.
+        let limits = self.of(payer);
+        Caps { day: limits.spend_per_day_microusd, month: limits.spend_per_month_microusd }
     }
 
     /// What those may do of whom nothing is said.

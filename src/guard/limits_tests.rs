@@ -1,7 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::settings::policy::Tier;
 use crate::settings::{Inputs, Settings};
 
 fn rates() -> Rates {
@@ -56,11 +55,20 @@ fn it_is_said_who_has_said_a_number() {
 
 #[test]
 fn money_is_put_together_likewise() {
-    let mut policy = policy("[agent.a]\ntier = \"gold\"\n\n[tier.gold]\n");
-    let limits = Limits { spend_per_day_microusd: Some(5), ..Limits::default() };
-    policy.tiers.insert("gold".into(), Tier { limits, ..Tier::default() });
-    let book = LimitBook::new(&policy, &rates());
-    assert_eq!(book.of("a").spend_per_day_microusd, 5);
-    assert_eq!(book.of("a").spend_per_month_microusd, rates().spend_per_month_microusd);
-    assert_eq!(book.default_limits().spend_per_day_microusd, rates().spend_per_day_microusd);
+    let text = "[tier.gold]\nspend_per_day_usd = 50\n\n[agent.plain]\n\n[agent.rich]\ntier = \"gold\"\n\n\
+                [agent.own]\ntier = \"gold\"\nlimits = { spend_per_day_usd = \"0.5\", spend_per_month_usd = 7 }\n";
+    let book = LimitBook::new(&policy(text), &rates());
+    let said = Limits { spend_per_month_microusd: Some(9), ..Limits::default() };
+    let book = book.with("told", said);
+    let default = Caps { day: 10_000_000, month: 100_000_000 };
+    for (payer, expected) in [
+        ("plain", default),
+        ("unheard-of", default),
+        ("(door)", default),
+        ("rich", Caps { day: 50_000_000, ..default }),
+        ("own", Caps { day: 500_000, month: 7_000_000 }),
+        ("told", Caps { month: 9, ..default }),
+    ] {
+        assert_eq!(book.caps_of(payer), expected, "{payer}");
+    }
 }

@@ -1,4 +1,5 @@
-//! What may be spent, and by which calls: prices of tools and caps of agents, as the policy says them, ready to be looked up.
+//! Which calls cost something: prices of tools, and caps of their own, as the policy says them, ready to be looked up. What an agent may spend
+//! at all is in the [book of limits](super::limits).
 //!
 //! A tool's entry is the first of the policy that matches the upstream's own name, in the case of its letters or in any other: a server that
 //! folds case must not carry a call out for nothing. Who calls without being an agent (the holder of a door's token, or nobody in
@@ -53,7 +54,7 @@ impl Entry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameTooLong;
 
-/// Prices and caps; by default nothing costs anything.
+/// Prices, and caps of tools; by default nothing costs anything.
 #[derive(Debug, Default)]
 pub struct SpendRules {
     any: bool,
@@ -61,26 +62,13 @@ pub struct SpendRules {
     names: HashMap<Box<str>, Vec<Entry>>,
     /// Those with a `*`, in the order in which they are asked.
     patterns: Vec<Entry>,
-    /// Of agents for whom the policy has a cap.
-    agents: HashMap<Box<str>, Caps>,
-    default: Caps,
 }
 
 impl SpendRules {
     /// What the settings say.
     #[must_use]
     pub fn new(settings: &Settings) -> Self {
-        let default =
-            Caps { day: settings.rates.spend_per_day_microusd, month: settings.rates.spend_per_month_microusd };
         let policy = &settings.policy;
-        let mut agents = HashMap::new();
-        for agent in &policy.agents {
-            let tier = agent.tier.as_deref().and_then(|name| policy.tiers.get(name)).map(|tier| &tier.limits);
-            let caps = over(&agent.limits, tier.map_or(default, |tier| over(tier, default)));
-            if caps != default {
-                agents.insert(agent.id.as_str().into(), caps);
-            }
-        }
         let (mut names, mut patterns) = (HashMap::<Box<str>, Vec<Entry>>::new(), Vec::new());
         for tool in &policy.tools {
             if tool.pattern.contains('*') {
@@ -90,7 +78,7 @@ impl SpendRules {
             }
         }
         let any = policy.tools.iter().any(|tool| tool.price.is_some());
-        Self { any, names, patterns, agents, default }
+        Self { any, names, patterns }
     }
 
     /// Whether anything costs anything.
@@ -116,18 +104,6 @@ impl SpendRules {
         let found = exact.or_else(|| of_upstream.next()).or_else(|| self.patterns.iter().find(matches));
         Ok(found.and_then(|entry| entry.priced.as_ref()))
     }
-
-    /// What a principal may spend.
-    #[must_use]
-    pub fn caps(&self, principal: &Principal) -> Caps {
-        principal.agent().and_then(|id| self.agents.get(id.as_ref())).copied().unwrap_or(self.default)
-    }
-
-    /// What may be spent under a name of [`payer`].
-    #[must_use]
-    pub fn caps_of(&self, payer: &str) -> Caps {
-        self.agents.get(payer).copied().unwrap_or(self.default)
-    }
 }
 
 /// Whose account a principal's calls are charged to. No agent's id has parentheses.
@@ -148,15 +124,12 @@ pub fn account_of_entry(payer: &str, priced: &Priced) -> String {
     format!("{payer} {}", priced.pattern)
 }
 
-fn over(limits: &Limits, else_: Caps) -> Caps {
-    Caps {
-        day: limits.spend_per_day_microusd.unwrap_or(else_.day),
-        month: limits.spend_per_month_microusd.unwrap_or(else_.month),
-    }
-}
-
 fn entry(tool: &ToolPolicy) -> Entry {
-    let caps = over(&tool.limits, UNCAPPED);
+    let Limits { spend_per_day_microusd, spend_per_month_microusd, .. } = tool.limits;
+    let caps = Caps {
+        day: spend_per_day_microusd.unwrap_or(UNCAPPED.day),
+        month: spend_per_month_microusd.unwrap_or(UNCAPPED.month),
+    };
     let priced = tool.price.map(|price| {
         Arc::new(Priced {
             pattern: tool.pattern.as_str().into(),

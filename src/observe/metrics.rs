@@ -14,6 +14,7 @@ use crate::state::blocks::Blocks;
 use crate::state::call_records::CallRecords;
 use crate::state::events::{EventQueue, Outcome};
 use crate::state::lifecycle::{Door, Lifecycle};
+use crate::state::rates::RateTable;
 use crate::state::tools::{Row, ToolNames};
 
 mod encode;
@@ -469,6 +470,8 @@ pub struct MetricSources {
     pub workers: Vec<Arc<WorkerMetrics>>,
     /// Who may not come in.
     pub blocks: Arc<Blocks>,
+    /// Where it is counted how often something was done, by name.
+    pub rates: [(&'static str, Arc<RateTable>); 2],
     /// The tools that calls are counted by.
     pub tools: Arc<ToolNames>,
     /// The servers that clients share, where there are any.

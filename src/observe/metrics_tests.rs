@@ -11,6 +11,7 @@ use crate::state::call_limit::CallLimit;
 use crate::state::call_records::{CallRecord, CallRecords};
 use crate::state::events::{Bell, Event, EventKind, clip};
 use crate::state::lifecycle::{Phase, UpstreamState};
+use crate::state::rates::{Rule, Span};
 
 /// Two workers, an upstream over HTTP and one that a broker serves.
 fn sources() -> MetricSources {
@@ -19,6 +20,7 @@ fn sources() -> MetricSources {
     MetricSources {
         workers: (0..2).map(|_| Arc::new(WorkerMetrics::new(2))).collect(),
         tools: Arc::new(ToolNames::new(2)),
+        rates: ["traffic", "actions"].map(|name| (name, Arc::new(RateTable::new(1, [7; 16])))),
         blocks: Arc::new(crate::state::blocks::none()),
         call_records: Some(Arc::new(CallRecords::new(1.0))),
         otlp: Arc::default(),
@@ -85,6 +87,11 @@ fn move_everything(sources: &MetricSources) -> impl Drop + use<> {
         assert!(sources.blocks.block(Block::new(network, *kind, "".into(), 0, 9), 1));
     }
     sources.blocks.note_refused();
+    for (_, table) in &sources.rates {
+        let rule = Rule { limit: 1, span: Span::Day };
+        (0..100_u8).for_each(|n| assert!(table.take(table.key(1, &[n]), rule, 1, 9).is_ok()));
+        assert!(table.evictions() > 0);
+    }
     sources.audit.written.add(5);
     sources.audit.groups.inc();
     sources.audit.errors.inc();

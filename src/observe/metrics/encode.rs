@@ -66,6 +66,7 @@ impl Collector for MetricSources {
         self.encode_calls(&mut sink)?;
         self.encode_doors(&mut sink)?;
         self.encode_refusals(&mut sink)?;
+        self.encode_rate_tables(&mut sink)?;
         self.encode_blocks(&mut sink)?;
         self.encode_workers(&mut sink)?;
         self.encode_upstreams(&mut sink)?;

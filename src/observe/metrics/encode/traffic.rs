@@ -128,6 +128,13 @@ impl MetricSources {
         Ok(())
     }
 
+    /// What the tables of rates had to forget.
+    pub(super) fn encode_rate_tables(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
+        let help = "Counts that made room for others before they had expired: the table is full";
+        let mut evictions = sink.counters("rate_table_evictions", help)?;
+        self.rates.iter().try_for_each(|(name, table)| counter(&mut evictions, &[("table", name)], table.evictions()))
+    }
+
     /// Who may not come in.
     pub(super) fn encode_blocks(&self, sink: &mut Sink<'_, '_>) -> Result<(), Error> {
         let view = self.blocks.view();
