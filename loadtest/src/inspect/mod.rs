@@ -83,13 +83,14 @@ fn payloads(args: &Args, report: &mut Report) -> io::Result<()> {
     let core = if cores.contains(&args.core) { args.core } else { cores.first().copied().unwrap_or(0) };
     let upstream = start_upstream(&scratch)?;
     cpu::pin(0, cores.first().copied().unwrap_or(0))?;
-    let place = |dir: &str| {
-        let dir = scratch.path().join(dir);
+    // A path without blanks: it goes into files of settings.
+    let place = |number: usize| {
+        let dir = scratch.path().join(number.to_string());
         Place { ringwall: args.ringwall.clone(), installed: PathBuf::new(), dir, upstream: upstream.1, core }
     };
     let mut judged = Vec::new();
-    for (title, kind, change, inspects) in PARTICIPANTS {
-        let Some(peer) = Peer::start_changed(kind, &place(title), change)? else {
+    for (number, (title, kind, change, inspects)) in PARTICIPANTS.into_iter().enumerate() {
+        let Some(peer) = Peer::start_changed(kind, &place(number), change)? else {
             eprintln!("{title} is not installed: left out");
             continue;
         };
