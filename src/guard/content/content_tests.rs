@@ -219,6 +219,20 @@ fn lists_are_replaceable_and_their_faults_are_told() {
 }
 
 #[test]
+fn stems_of_any_length_are_found() {
+    for stem in ["q", "qz", "qzj", "qzjx", "qzjxk", "qzjxkv"] {
+        let places = [(format!("{stem}*"), format!("{stem}a")), (format!("*{stem}"), format!("a{stem}"))];
+        for (entry, word) in places.into_iter().chain([(format!("*{stem}*"), format!("a{stem}e"))]) {
+            let list = format!("[profanity severe]\n{entry}\n");
+            let own = ContentFilter::new([("own.txt", list.as_str())].into_iter(), Thresholds::default()).unwrap();
+            let worst = |text: &str| own.worst(&mut Scratch::default(), text).is_some();
+            assert!(worst(&word) && worst(&format!("that is, {word}. Yes")), "{entry} in {word}");
+            assert!(!worst("that is a word. Yes"), "{entry}");
+        }
+    }
+}
+
+#[test]
 fn what_is_held_does_not_grow_with_the_text() {
     let (filter, mut scratch) = (&*FILTER, Scratch::default());
     for text in ["a ".repeat(10_000), "x".repeat(30_000), "4a".repeat(10_000), "f*".repeat(10_000), "é-".repeat(10_000)]

@@ -21,8 +21,9 @@ const MAX_ASIDES: usize = 96;
 /// The longest word, folded. What is longer is taken for several: no word of any list is.
 const MAX_WORD_BYTES: usize = 64;
 
-/// The most letters written apart that are read as one word.
+/// The most letters written apart that are read as one word, and the fewest.
 const MAX_SPELLED: usize = 24;
+const LEAST_SPELLED: usize = 3;
 
 /// What stands between two words of the view.
 pub(super) const GAP: u8 = b' ';
@@ -77,23 +78,41 @@ impl Token {
 #[derive(Debug, Default)]
 pub(super) struct View {
     pub(super) letters: Vec<u8>,
-    /// How often each of `letters` stood there, at most 3.
+    /// How often each of `letters` stood there, at most 3; ones behind the last of them. Most letters stand once: what is not 1 is written when it
+    /// is seen, and all are made ones again for the next segment.
     pub(super) runs: Vec<u8>,
+    has_runs: bool,
     pub(super) tokens: Vec<Token>,
     /// How many of `tokens` stand in the segment itself.
     pub(super) in_order: usize,
     /// Ends in a question mark.
     pub(super) asks: bool,
+    /// Has what other readings are made of: separators with no space behind them, figures and signs in words, or letters that stand alone, as many
+    /// as make a word.
+    has_asides: bool,
+    singles: usize,
 }
 
-const FNV_OFFSET: u32 = 0x811C_9DC5;
-
-pub(super) fn hash_step(hash: u32, letter: u8) -> u32 {
-    (hash ^ u32::from(letter)).wrapping_mul(0x0100_0193)
-}
-
+/// Of a word's folded letters: one multiplication for most words, so that hashing costs no step a letter.
 pub(super) fn hash_of(letters: &[u8]) -> u32 {
-    letters.iter().fold(FNV_OFFSET, |hash, &letter| hash_step(hash, letter))
+    const SEED: u64 = 0x9E37_79B9_7F4A_7C15;
+    let mut hash = SEED ^ letters.len() as u64;
+    let (eights, rest) = letters.as_chunks::<8>();
+    for eight in eights {
+        hash = mixed(hash ^ u64::from_le_bytes(*eight));
+    }
+    let last = match (rest.first_chunk::<4>(), rest.last_chunk::<4>()) {
+        (Some(first), Some(last)) => u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last)),
+        _ => rest.iter().fold(0, |bytes, &letter| bytes << 8 | u64::from(letter)),
+    };
+    let hash = mixed(hash ^ last);
+    (hash ^ hash >> 32) as u32
+}
+
+/// Both halves of a product: each bit of it depends on all bits that went in.
+const fn mixed(value: u64) -> u64 {
+    let product = (value as u128).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    (product ^ product >> 64) as u64
 }
 
 /// What an ASCII byte is to the tokenizer.
@@ -171,12 +190,35 @@ enum Reading {
 impl View {
     fn clear(&mut self) {
         self.letters.clear();
-        self.runs.clear();
+        if std::mem::take(&mut self.has_runs) {
+            self.runs.fill(1);
+        }
         self.tokens.clear();
         self.in_order = 0;
         self.asks = false;
+        self.has_asides = false;
+        self.singles = 0;
         self.letters.push(GAP);
-        self.runs.push(1);
+    }
+
+    /// Takes the letters from `start` on back.
+    fn forget(&mut self, start: usize) {
+        self.letters.truncate(start);
+        if self.has_runs {
+            self.runs.get_mut(start..).unwrap_or_default().fill(1);
+        }
+    }
+
+    /// The last letter stood there once more.
+    fn repeat(&mut self) {
+        let len = self.letters.len();
+        if self.runs.len() < len {
+            self.runs.resize(len.next_power_of_two(), 1);
+        }
+        if let Some(run) = len.checked_sub(1).and_then(|last| self.runs.get_mut(last)) {
+            *run = run.saturating_add(1).min(3);
+            self.has_runs = true;
+        }
     }
 
     pub(super) fn word(&self, token: Token) -> &[u8] {
@@ -195,7 +237,9 @@ impl View {
         folder.run();
         let end = folder.at;
         self.in_order = self.tokens.len();
-        self.append_asides(text, at);
+        if self.has_asides || self.singles >= LEAST_SPELLED {
+            self.append_asides(text, at);
+        }
         end
     }
 
@@ -205,20 +249,23 @@ impl View {
         if len == 0 {
             return;
         }
+        self.singles = self.singles.saturating_add(usize::from(len == 1));
         self.tokens.push(Token {
             start: u16::try_from(open.start).unwrap_or(u16::MAX),
             len: u8::try_from(len).unwrap_or(u8::MAX),
             marks: marks | open.marks,
-            hash: open.hash,
+            hash: hash_of(self.letters.get(open.start..).unwrap_or_default()),
             source: open.source,
         });
         self.letters.push(GAP);
-        self.runs.push(1);
+        if self.runs.len() < self.letters.len() {
+            self.runs.resize(self.letters.len().next_power_of_two(), 1);
+        }
     }
 
     /// Folds the letters of `written` by one reading to a word of its own, or to none.
     fn fold_word(&mut self, written: &str, reading: Reading, source: u32, marks: u8) {
-        let mut open = Open { start: self.letters.len(), hash: FNV_OFFSET, marks: 0, source };
+        let open = Open { start: self.letters.len(), marks: 0, source };
         let mut last = 0;
         let mut hidden = 0u8;
         for c in written.chars() {
@@ -241,9 +288,7 @@ impl View {
             }
             // Signs that hide letters are counted, not run together: each may stand for one.
             if letter == last && letter != HIDDEN {
-                if let Some(run) = self.runs.last_mut() {
-                    *run = run.saturating_add(1).min(3);
-                }
+                self.repeat();
                 continue;
             }
             if self.letters.len().saturating_sub(open.start) >= MAX_WORD_BYTES {
@@ -251,8 +296,6 @@ impl View {
             }
             last = letter;
             self.letters.push(letter);
-            self.runs.push(1);
-            open.hash = hash_step(open.hash, letter);
         }
         self.close(&open, marks | hidden);
     }
@@ -301,22 +344,18 @@ impl View {
 
     /// Letters that were written apart, as one word.
     fn append_spelled(&mut self, spelled: &[u8], first: usize) {
-        if spelled.len() < 3 {
+        if spelled.len() < LEAST_SPELLED {
             return;
         }
         let source = self.tokens.get(first).map_or(0, |token| token.source);
-        let mut open = Open { start: self.letters.len(), hash: FNV_OFFSET, marks: 0, source };
+        let open = Open { start: self.letters.len(), marks: 0, source };
         for &letter in spelled {
             let doubled = self.letters.len() > open.start && self.letters.last() == Some(&letter);
             if doubled {
-                if let Some(run) = self.runs.last_mut() {
-                    *run = run.saturating_add(1).min(3);
-                }
+                self.repeat();
                 continue;
             }
             self.letters.push(letter);
-            self.runs.push(1);
-            open.hash = hash_step(open.hash, letter);
         }
         self.close(&open, Token::ASIDE | Token::APART);
     }
@@ -326,10 +365,9 @@ impl View {
         let piece = |at: usize| self.tokens.get(at).copied().filter(|_| at < self.in_order);
         let Some(first) = piece(index) else { return };
         let bytes = text.as_bytes();
-        let is_joint = |at: usize| matches!(bytes.get(at), Some(b'.' | b'-' | b'_' | b'*' | b'~' | b'/' | b','));
         let starts_inside = |token: Token| {
             let start = base.saturating_add(token.source as usize);
-            start.checked_sub(1).is_some_and(is_joint)
+            start.checked_sub(1).and_then(|at| bytes.get(at)).is_some_and(|&byte| is_joint(byte))
                 && start.checked_sub(2).and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_alphanumeric)
         };
         if starts_inside(first) {
@@ -362,6 +400,11 @@ impl View {
     }
 }
 
+/// May it stand inside a word, to take it apart?
+const fn is_joint(byte: u8) -> bool {
+    matches!(byte, b'.' | b'-' | b'_' | b'*' | b'~' | b'/' | b',')
+}
+
 /// What stands at `start` up to the next thing that can be part of no word.
 fn written_word(text: &str, start: usize) -> &str {
     let rest = text.get(start..).unwrap_or_default();
@@ -379,7 +422,6 @@ fn written_word(text: &str, start: usize) -> &str {
 
 struct Open {
     start: usize,
-    hash: u32,
     marks: u8,
     source: u32,
 }
@@ -417,7 +459,7 @@ impl Folder<'_> {
                 }
                 Class::Stop => {
                     self.end_word();
-                    self.at = self.at.saturating_add(1);
+                    self.joint(byte);
                     // One line end is where a line was full; an empty line ends what was said.
                     let next = self.bytes.get(self.at);
                     let ends =
@@ -435,12 +477,24 @@ impl Folder<'_> {
                 Class::Comma | Class::Joint => {
                     self.end_word();
                     self.marks |= if byte == b'_' { 0 } else { Token::BREAK };
-                    self.at = self.at.saturating_add(1);
+                    self.joint(byte);
                 }
                 Class::Wide => self.wide(),
             }
         }
         self.end_word();
+    }
+
+    /// Takes what stands between words. Where another follows at once, the two may be one.
+    fn joint(&mut self, byte: u8) {
+        let before = self.at.checked_sub(1).and_then(|before| self.bytes.get(before));
+        self.at = self.at.saturating_add(1);
+        self.view.has_asides |= is_joint(byte)
+            && before.is_some_and(u8::is_ascii_alphanumeric)
+            && self
+                .bytes
+                .get(self.at)
+                .is_some_and(|&next| matches!(class(next), Class::Letter | Class::Figure | Class::Wide));
     }
 
     fn is_full(&self) -> bool {
@@ -450,7 +504,7 @@ impl Folder<'_> {
     fn begin(&mut self) -> Open {
         let marks = std::mem::take(&mut self.marks) | if self.quoted { Token::QUOTED } else { 0 };
         let source = u32::try_from(self.at.saturating_sub(self.base)).unwrap_or(u32::MAX);
-        Open { start: self.view.letters.len(), hash: FNV_OFFSET, marks, source }
+        Open { start: self.view.letters.len(), marks, source }
     }
 
     fn end_word(&mut self) {
@@ -459,16 +513,12 @@ impl Folder<'_> {
         }
     }
 
-    fn push(view: &mut View, open: &mut Open, letter: u8) {
+    fn push(view: &mut View, open: &Open, letter: u8) {
         if view.letters.len() > open.start && view.letters.last() == Some(&letter) {
-            if let Some(run) = view.runs.last_mut() {
-                *run = run.saturating_add(1).min(3);
-            }
+            view.repeat();
             return;
         }
         view.letters.push(letter);
-        view.runs.push(1);
-        open.hash = hash_step(open.hash, letter);
     }
 
     /// A run of ASCII letters.
@@ -484,8 +534,10 @@ impl Folder<'_> {
                 open
             }
         };
-        while let Some(&byte) = self.bytes.get(self.at).filter(|byte| byte.is_ascii_alphabetic()) {
-            Self::push(self.view, &mut open, byte.to_ascii_lowercase());
+        loop {
+            self.copy_run(&open);
+            let Some(&byte) = self.bytes.get(self.at).filter(|byte| byte.is_ascii_alphabetic()) else { break };
+            Self::push(self.view, &open, byte.to_ascii_lowercase());
             self.at = self.at.saturating_add(1);
             if self.view.letters.len().saturating_sub(open.start) >= MAX_WORD_BYTES {
                 self.view.close(&open, 0);
@@ -496,6 +548,27 @@ impl Folder<'_> {
             }
         }
         self.open = Some(open);
+    }
+
+    /// Takes letters up to one that is doubled, or to the word's longest but one: most words, in one piece.
+    fn copy_run(&mut self, open: &Open) {
+        let letters = &mut self.view.letters;
+        let known = letters.len().saturating_sub(open.start);
+        let mut last = if known > 0 { letters.last().copied().unwrap_or(0) } else { 0 };
+        let room = MAX_WORD_BYTES.saturating_sub(known).saturating_sub(1);
+        let mut run = [0; MAX_WORD_BYTES];
+        let mut count = 0usize;
+        for (place, &byte) in run.iter_mut().take(room).zip(self.bytes.get(self.at..).unwrap_or_default()) {
+            let small = byte | 0x20;
+            if !small.is_ascii_lowercase() || small == last {
+                break;
+            }
+            *place = small;
+            last = small;
+            count = count.saturating_add(1);
+        }
+        letters.extend_from_slice(run.get(..count).unwrap_or_default());
+        self.at = self.at.saturating_add(count);
     }
 
     /// A figure or sign: part of a word where a letter stands beside it, else nothing.
@@ -514,6 +587,7 @@ impl Folder<'_> {
             self.at = after;
             return;
         }
+        self.view.has_asides = true;
         self.disguised();
     }
 
@@ -527,8 +601,7 @@ impl Folder<'_> {
     fn disguised(&mut self) {
         let (start, source, marks) = match self.open.take() {
             Some(open) => {
-                self.view.letters.truncate(open.start);
-                self.view.runs.truncate(open.start);
+                self.view.forget(open.start);
                 (self.base.saturating_add(open.source as usize), open.source, open.marks)
             }
             None => {
@@ -565,11 +638,11 @@ impl Folder<'_> {
         let next = self.at.saturating_add(c.len_utf8());
         match glyph(c) {
             Glyph::Letter(letter) => {
-                let mut open = match self.open.take() {
+                let open = match self.open.take() {
                     Some(open) => open,
                     None => self.begin(),
                 };
-                Self::push(self.view, &mut open, letter);
+                Self::push(self.view, &open, letter);
                 if self.view.letters.len().saturating_sub(open.start) >= MAX_WORD_BYTES {
                     self.view.close(&open, 0);
                 } else {

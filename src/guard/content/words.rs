@@ -12,6 +12,11 @@ use super::{Category, Severity};
 pub(super) struct Words {
     forms: Box<[Form]>,
     near: Box<[Box<[Folded]>]>,
+    /// Words that call for a look at their segment, and letters of stems that do.
+    signs: Hints,
+    stem_signs: Hints,
+    /// A list has stems of one or two letters: they have no sign.
+    has_short_stems: bool,
     table: Table,
     stems: Option<AhoCorasick>,
     /// The form of each of the automaton's needles.
@@ -26,16 +31,62 @@ pub(super) struct Words {
 #[derive(Debug)]
 struct Table {
     slots: Box<[Slot]>,
-    /// A bit for some bits of each hash: most words of a clean text are not in it, and cost no look at the slots.
-    hint: Box<[u64; HINT_WORDS]>,
 }
 
-/// 16 KiB: it stays in the first cache.
-const HINT_WORDS: usize = 2048;
+/// A set of hashes that says of nearly all others that they are not in it: two bits of one word for each (Bloom, 1970), so that a look is one read.
+#[derive(Debug)]
+struct Hints(Box<[u64; HINT_WORDS]>);
 
-/// The place of a hash's bit.
-const fn hint_of(hash: u32) -> (usize, u64) {
-    ((hash >> 6) as usize % HINT_WORDS, 1 << (hash & 63))
+/// 64 KiB: with the shipped lists one word in sixty that is not there is looked up in vain.
+const HINT_WORDS: usize = 8192;
+
+impl Hints {
+    fn of(hashes: impl IntoIterator<Item = u32>) -> Self {
+        let mut words = Box::new([0u64; HINT_WORDS]);
+        for hash in hashes {
+            let (place, bits) = Self::place(hash);
+            if let Some(word) = words.get_mut(place) {
+                *word |= bits;
+            }
+        }
+        Self(words)
+    }
+
+    const fn place(hash: u32) -> (usize, u64) {
+        ((hash >> 12) as usize % HINT_WORDS, 1 << (hash & 63) | 1 << (hash >> 6 & 63))
+    }
+
+    #[inline]
+    fn may_have(&self, hash: u32) -> bool {
+        let (place, bits) = Self::place(hash);
+        self.0.get(place).is_some_and(|word| word & bits == bits)
+    }
+}
+
+/// How many letters of a stem are looked for before the stem itself.
+const STEM_SIGN: usize = 4;
+
+/// The hash of these letters of a stem.
+fn stem_hash(letters: [u8; STEM_SIGN]) -> u32 {
+    let product = u64::from(u32::from_le_bytes(letters)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    (product >> 32) as u32
+}
+
+/// The hashes that a text has which has one of these stems: of its letters that are rarest together. Three letters are followed by any.
+fn stem_signs<'a>(needles: impl Iterator<Item = &'a [u8]>) -> Hints {
+    /// The commonest first, as in English texts.
+    const LETTERS: &[u8] = b" etaoinshrdlucmfwypvbgkjqxz";
+    let rarity = |letter: &u8| LETTERS.iter().position(|common| common == letter).unwrap_or(LETTERS.len());
+    let hashes = needles.flat_map(|needle| {
+        let rarest = needle.windows(STEM_SIGN).max_by_key(|four| four.iter().map(rarity).sum::<usize>());
+        let known = rarest.and_then(<[u8]>::first_chunk).map(|letters| stem_hash(*letters));
+        let short = match *needle {
+            [a, b, c] => Some((0..=u8::MAX).map(move |next| stem_hash([a, b, c, next]))),
+            _ => None,
+        };
+        known.into_iter().chain(short.into_iter().flatten())
+    });
+    Hints::of(hashes)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,23 +103,15 @@ impl Table {
         let count: usize = words.values().map(Vec::len).sum();
         let mut slots = vec![Slot { hash: 0, form: FREE }; count.saturating_mul(4).next_power_of_two().max(16)];
         let mask = slots.len().wrapping_sub(1);
-        let mut hint = Box::new([0u64; HINT_WORDS]);
         for index in words.into_values().flatten() {
             let hash = forms.get(usize::from(index))?.word.hash;
-            let (place, bit) = hint_of(hash);
-            *hint.get_mut(place)? |= bit;
             let mut at = hash as usize & mask;
             while slots.get(at)?.form != FREE {
                 at = at.wrapping_add(1) & mask;
             }
             *slots.get_mut(at)? = Slot { hash, form: index };
         }
-        Some(Self { slots: slots.into(), hint })
-    }
-
-    fn may_have(&self, hash: u32) -> bool {
-        let (place, bit) = hint_of(hash);
-        self.hint.get(place).is_some_and(|bits| bits & bit != 0)
+        Some(Self { slots: slots.into() })
     }
 
     /// Positions of the forms with this hash.
@@ -125,8 +168,20 @@ impl Words {
                     .ok()?,
             ),
         };
+        let calls = |form: &&Form| {
+            form.place == Place::Whole && (matches!(form.verdict, Verdict::Bad(..)) || form.classes & TRIGGERS != 0)
+        };
+        let signs = Hints::of(forms.iter().filter(calls).map(|form| form.word.hash));
+        let is_bad =
+            |form: &u16| forms.get(usize::from(*form)).is_some_and(|form| matches!(form.verdict, Verdict::Bad(..)));
+        let bad = needles.iter().zip(&stem_forms).filter(|(_, form)| is_bad(form)).map(|(needle, _)| needle.as_slice());
+        let has_short_stems = bad.clone().any(|needle| needle.len() < STEM_SIGN.saturating_sub(1));
+        let stem_signs = stem_signs(bad);
         let patterns = Index::new(lists.patterns);
         Some(Self {
+            signs,
+            stem_signs,
+            has_short_stems,
             forms,
             near: lists.near.into(),
             table,
@@ -139,6 +194,9 @@ impl Words {
 
     /// Looks at one segment; `found` is told of what is bad in it, and where in the text, from the segment's start.
     pub(super) fn look(&self, view: &View, sentence: &mut Sentence, mut found: impl FnMut(Category, Severity, usize)) {
+        if !self.has_sign(view) {
+            return;
+        }
         sentence.begin(view);
         let mut suspicious = false;
         for (index, &token) in view.tokens.iter().enumerate() {
@@ -162,11 +220,21 @@ impl Words {
         }
     }
 
+    /// Whether anything in a segment may call for a look at it: a word's or a stem's hash is known. Nearly all segments of clean texts have none, and
+    /// this is all that they cost.
+    fn has_sign(&self, view: &View) -> bool {
+        let is_sign = |token: &Token| {
+            token.is(Token::CENSORED) || self.signs.may_have(token.hash) && self.table.find(token.hash).next().is_some()
+        };
+        let begins_stem =
+            |letters: &[u8]| letters.first_chunk().is_some_and(|letters| self.stem_signs.may_have(stem_hash(*letters)));
+        view.tokens.iter().any(is_sign)
+            || (self.has_short_stems || view.letters.windows(STEM_SIGN).any(begins_stem))
+                && self.stems.as_ref().is_some_and(|stems| stems.is_match(&view.letters))
+    }
+
     /// What is known of one word. Whether it calls for a second look at its sentence.
     fn look_up(&self, view: &View, index: usize, token: Token, sentence: &mut Sentence) -> bool {
-        if !self.table.may_have(token.hash) && !token.is(Token::CENSORED) {
-            return false;
-        }
         let (word, runs) = (view.word(token), view.word_runs(token));
         let mut suspicious = false;
         for form in self.table.find(token.hash).filter_map(|form| self.forms.get(usize::from(form))) {

@@ -133,10 +133,8 @@ impl Candidates {
         lower.clear();
         lower.extend_from_slice(bytes);
         lower.make_ascii_lowercase();
-        // Without a branch, so that the compiler compares many bytes at once.
-        let rare = lower.iter().fold(0u8, |rare, &next| rare | is_rare(next)) != 0;
         let text = lower.as_slice();
-        rare || has_sign(text)
+        has_sign(text)
             || has_padding(text)
             || self.has_word(text)
             || self.custom.as_ref().is_some_and(|custom| custom.is_match(text))
@@ -168,45 +166,60 @@ impl Candidates {
     }
 }
 
-/// Bytes that JSON does not have between its strings and people's text rarely has in them. Written so that the compiler compares many at once.
-#[inline(always)]
-#[allow(clippy::inline_always, reason = "the loop around it is compiled to wide comparisons only with it")]
-const fn is_rare(byte: u8) -> u8 {
-    // `;` to `>` but for none, `$` to `&`, `\\` and `^` and the backtick, `|`, line ends of old, other control characters, and lookalikes.
-    (byte.wrapping_sub(b';') < 4) as u8
-        | (byte.wrapping_sub(b'$') < 3) as u8
-        | ((byte | 2) == b'^') as u8
-        | (byte == b'`') as u8
-        | (byte == b'|') as u8
-        | (byte == b'\r') as u8
-        | (byte < 9) as u8
-        | (byte == 0xC2) as u8
-        | (byte >= 0xE0) as u8
+/// Bytes that JSON does not have between its strings and people's text rarely has in them.
+const fn is_rare(byte: u8) -> bool {
+    // `;` to `>`, `$` to `&`, `\\` and `^` and the backtick, `|`, line ends of old, other control characters, and lookalikes.
+    matches!(byte, b';'..=b'>' | b'$'..=b'&' | b'\\' | b'^' | b'`' | b'|' | b'\r' | 0..9 | 0xC2 | 0xE0..)
 }
 
-/// Bytes that say something by what stands beside them.
-const NEIGHBOURS: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut signs: &[u8] = b"'\"(){[?/.-x";
-    while let [sign, rest @ ..] = signs {
-        let (_, places) = table.split_at_mut(*sign as usize);
-        if let [place, ..] = places {
-            *place = true;
-        }
-        signs = rest;
+/// A sign whatever stands beside it.
+const RARE: u8 = 1;
+/// A sign by what stands beside it.
+const ASKED: u8 = 2;
+
+/// What each byte is.
+static SIGNS_OF_BYTES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut rest: &mut [u8] = &mut table;
+    let mut byte = 0u8;
+    while let [place, tail @ ..] = rest {
+        *place = if is_rare(byte) {
+            RARE
+        } else if matches!(byte, b'\'' | b'"' | b'(' | b')' | b'{' | b'[' | b'?' | b'/' | b'.' | b'-' | b'x') {
+            ASKED
+        } else {
+            0
+        };
+        rest = tail;
+        byte = byte.wrapping_add(1);
     }
     table
 };
 
-/// Quotes, brackets, slashes, dots and dashes with something beside them that neither JSON nor text has there.
+/// Rare bytes; and quotes, brackets, slashes, dots and dashes with something beside them that neither JSON nor text has there. Four bytes at a time:
+/// most have neither.
 fn has_sign(text: &[u8]) -> bool {
-    let is_asked = |next: u8| NEIGHBOURS.get(usize::from(next)).copied().unwrap_or(true);
-    text.iter().enumerate().any(|(at, &next)| is_asked(next) && is_sign_at(text, at, next))
+    let sign_of = |byte: &u8| SIGNS_OF_BYTES.get(usize::from(*byte)).copied().unwrap_or(RARE);
+    text.chunks(4).enumerate().any(|(number, four)| {
+        let signs = match four {
+            [a, b, c, d] => sign_of(a) | sign_of(b) | sign_of(c) | sign_of(d),
+            few => few.iter().fold(0, |signs, byte| signs | sign_of(byte)),
+        };
+        let is_sign = |(at, byte): (usize, &u8)| {
+            sign_of(byte) == ASKED && is_sign_at(text, number.saturating_mul(4).saturating_add(at), *byte)
+        };
+        signs != 0 && (signs & RARE != 0 || four.iter().enumerate().any(is_sign))
+    })
 }
 
 fn is_sign_at(text: &[u8], at: usize, sign: u8) -> bool {
     let (before, after) = (byte(text, at.wrapping_sub(1)), byte(text, at.saturating_add(1)));
     match sign {
+        // Most are those of JSON: one that ends a string, or begins one that begins as no query goes on.
+        b'"' if matches!(after, b',' | b':' | b'}' | b']') => false,
+        b'"' if matches!(before, b':' | b',' | b'{' | b'[') && is_word(after) => {
+            super::sql::begins(text, at.saturating_add(1))
+        }
         b'\'' | b'"' => is_quote_sign(text, at),
         b'(' => is_call(text, at),
         b')' => is_joined(text, at),

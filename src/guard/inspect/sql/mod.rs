@@ -136,30 +136,31 @@ pub(super) fn is_catalogue(name: &[u8]) -> bool {
 /// Does a value that begins at `at` begin in the middle of a query: with `or 1`, `having max(…)`, `order by`?
 pub(super) fn begins(text: &[u8], at: usize) -> bool {
     use super::text::{byte, part, run, skip_space};
-    // Most words are told from those asked for by their first two letters.
-    let first_two = matches!(
-        (byte(text, at), byte(text, at.saturating_add(1))),
-        (b'o', b'r' | b'f')
-            | (b'a', b'n' | b's')
-            | (b'x', b'o')
-            | (b'u', b'n' | b's')
-            | (b'h', b'a')
-            | (b'g', b'r' | b'l')
-            | (b'l', b'i')
-            | (b'b' | b's', b'e')
-            | (b'i', b'n' | b's' | b'l')
-            | (b'n', b'o')
-            | (b'w', b'h')
-            | (b'f', b'r')
-            | (b'c', b'o')
-            | (b'p', b'r')
-            | (b's', b'o' | b'i')
-            | (b'r', b'l' | b'e')
-            | (b'e', b's' | b'x')
-            | (b'm', b'i')
-            | (b'j', b'o')
-    );
-    if !first_two {
+    // Most words are told from those asked for by their first three letters.
+    let third = byte(text, at.saturating_add(2));
+    let may_begin = match (byte(text, at), byte(text, at.saturating_add(1))) {
+        (b'a', b'n') => third == b'd',
+        (b'a', b's') | (b'o', b'r') | (b'i', b'n' | b's') => {
+            !super::text::is_word(third) || matches!(third, b'd' | b'n' | b't')
+        }
+        (b'b', b'e') | (b'n', b'o') => third == b't',
+        (b'c', b'o') | (b's', b'e') => third == b'l',
+        (b'e', b's') => third == b'c',
+        (b'e', b'x') => matches!(third, b'c' | b'i'),
+        (b'f' | b'g', b'r') | (b'g', b'l') | (b'p', b'r') | (b'x', b'o') => matches!(third, b'o' | b'r'),
+        (b'h', b'a') => third == b'v',
+        (b'i', b'l') | (b'j', b'o') | (b'u', b's') | (b'r', b'l') => third == b'i',
+        (b'l', b'i') => matches!(third, b'k' | b'm'),
+        (b'm', b'i') => third == b'n',
+        (b'o', b'f') => third == b'f',
+        (b'r', b'e') => third == b'g',
+        (b's', b'i') => third == b'm',
+        (b's', b'o') => third == b'u',
+        (b'u', b'n') => matches!(third, b'i' | b'l'),
+        (b'w', b'h') => third == b'e',
+        _ => false,
+    };
+    if !may_begin {
         return false;
     }
     let end = run(text, at, super::text::is_word);
