@@ -35,7 +35,7 @@ pub use load::Loaded;
 pub use policy::{
     Agent, ContentMode, ContentPolicy, CredentialAs, EnvValue, HttpTarget, INHERITED_ENV, InspectPolicy, Limits,
     Policy, Price, Principals, SensitiveMode, SocketTarget, SocketTransport, StdioTarget, Tier, ToolAccess, ToolKind,
-    ToolPattern, ToolPolicy, Upstream, UpstreamCredential, UpstreamHeader, UpstreamTarget, UpstreamTls, ValueClass,
+    ToolPattern, ToolPolicy, Upstream, UpstreamCredential, UpstreamHeader, UpstreamTarget, UpstreamTls,
 };
 pub use rules::{PLACEHOLDERS, SECRET_MIN};
 pub use secret::Secret;

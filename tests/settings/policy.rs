@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use ringwall::guard::inspect::Kind;
 use ringwall::settings::{
     CommandLine, Inputs, Price, Settings, SocketTransport, Source, ToolAccess, ToolKind, ToolPattern, UpstreamTarget,
-    ValueClass,
 };
 
 fn policy(text: &str) -> Inputs {
@@ -33,7 +33,7 @@ fn a_policy_is_read_whole() {
     assert_eq!(policy.tiers["gold"].limits.spend_per_day_microusd, Some(50_000_000));
     let tool = policy.tool("crm", "send_sms").unwrap();
     assert_eq!((tool.kind, tool.price), (Some(ToolKind::Message), Some(Price::PerSegment { microusd: 7900 })));
-    assert_eq!(tool.arguments["to"], ValueClass::Phone);
+    assert_eq!(tool.arguments["to"], Kind::Phone);
     assert_eq!(
         policy.tool("crm", "make_call").unwrap().price,
         Some(Price::PerMinute { microusd: 14_000, max_minutes: 30 })

@@ -86,12 +86,6 @@ impl Kind {
         }
     }
 
-    /// The kind of that name.
-    #[must_use]
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
     /// The rules that apply to it.
     #[must_use]
     pub const fn rules(self) -> RuleSet {

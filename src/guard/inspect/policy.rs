@@ -1,7 +1,7 @@
 //! [`Inspection`]: the inspector with what settings and policy say of it.
 
 use super::{Found, Inspector, Kind, Kinds, RuleSet, Rules, Scratch, Unreadable};
-use crate::settings::{Policy, SanitizeMode, ToolPolicy, ValueClass};
+use crate::settings::{Policy, SanitizeMode, ToolPolicy};
 
 /// What is looked for, where, and what becomes of what is found. Shared by all workers, made anew by each reload.
 #[derive(Debug)]
@@ -68,24 +68,10 @@ fn kinds(tool: &ToolPolicy) -> Kinds {
     let played = [(&tool.html, Kind::Html), (&tool.subject, Kind::Header)];
     let played = played.into_iter().filter_map(|(name, kind)| Some((name.as_deref()?, kind)));
     let played = played.filter(|(name, _)| !tool.arguments.contains_key(*name));
-    let declared = tool.arguments.iter().map(|(name, class)| (name.as_str(), kind_of(*class)));
+    let declared = tool.arguments.iter().map(|(name, kind)| (name.as_str(), *kind));
     Kinds::new(declared.chain(played)).without(sets(&tool.exempt))
 }
 
 fn sets(names: &[String]) -> RuleSet {
     names.iter().filter_map(|name| RuleSet::named(name)).fold(RuleSet::NONE, RuleSet::or)
-}
-
-const fn kind_of(class: ValueClass) -> Kind {
-    match class {
-        ValueClass::Text => Kind::Text,
-        ValueClass::Html => Kind::Html,
-        ValueClass::Sql => Kind::Sql,
-        ValueClass::Code => Kind::Code,
-        ValueClass::Path => Kind::Path,
-        ValueClass::Url => Kind::Url,
-        ValueClass::Phone => Kind::Phone,
-        ValueClass::Email => Kind::Email,
-        ValueClass::Header => Kind::Header,
-    }
 }

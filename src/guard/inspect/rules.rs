@@ -134,8 +134,6 @@ rules! {
     SqlQuery = "sql-query", SqlInjection, High, "a part of an SQL query";
     /// An end of a string with a comment that cuts off the rest of the query.
     SqlComment = "sql-comment", SqlInjection, High, "SQL that cuts a query off";
-    /// Operators of a document database where a value should be.
-    SqlOperator = "nosql-operator", SqlInjection, High, "operators of a database query";
     /// A script element.
     XssScript = "xss-script", Xss, High, "markup that runs a script";
     /// An attribute that runs a script on an event.

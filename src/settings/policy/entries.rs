@@ -6,7 +6,8 @@ use super::access::access;
 use super::content::{MODES, SENSITIVE_MODES};
 use super::fields::{Fields, Report};
 use super::inspect::names;
-use super::{Agent, Limits, Price, Tier, ToolKind, ToolPolicy, ValueClass};
+use super::{Agent, Limits, Price, Tier, ToolKind, ToolPolicy};
+use crate::guard::inspect::Kind;
 use crate::settings::secret::sha256;
 use crate::settings::table::hex32;
 use crate::state::pins::ToolHash;
@@ -19,16 +20,17 @@ const KINDS: &[(&str, ToolKind)] = &[
     ("other", ToolKind::Other),
 ];
 
-const CLASSES: &[(&str, ValueClass)] = &[
-    ("text", ValueClass::Text),
-    ("html", ValueClass::Html),
-    ("sql", ValueClass::Sql),
-    ("code", ValueClass::Code),
-    ("path", ValueClass::Path),
-    ("url", ValueClass::Url),
-    ("phone", ValueClass::Phone),
-    ("email", ValueClass::Email),
-    ("header", ValueClass::Header),
+/// By their names.
+const VALUES: [(&str, Kind); Kind::ALL.len()] = [
+    (Kind::Text.name(), Kind::Text),
+    (Kind::Html.name(), Kind::Html),
+    (Kind::Sql.name(), Kind::Sql),
+    (Kind::Code.name(), Kind::Code),
+    (Kind::Path.name(), Kind::Path),
+    (Kind::Url.name(), Kind::Url),
+    (Kind::Phone.name(), Kind::Phone),
+    (Kind::Email.name(), Kind::Email),
+    (Kind::Header.name(), Kind::Header),
 ];
 
 const COUNT_MAX: u64 = 1_000_000_000;
@@ -99,7 +101,7 @@ pub(super) fn tool(pattern: &str, value: &Value, report: &mut Report) -> Option<
         time_zone: argument(&mut fields, "time_zone", "timeZone"),
         record: argument(&mut fields, "record", "record"),
         announcement: argument(&mut fields, "announcement", "announcement"),
-        arguments: fields.words("arguments", CLASSES),
+        arguments: fields.words("arguments", &VALUES),
         content: fields.word("content", MODES),
         sensitive: fields.word("sensitive", SENSITIVE_MODES),
         exempt: names(&mut fields, "exempt"),

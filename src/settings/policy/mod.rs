@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::secret::Secret;
+use crate::guard::inspect::Kind;
 pub use content::{ContentMode, ContentPolicy, SensitiveMode};
 pub use results::{FlagMode, RESULT_BYTES_MAX, ResultsPolicy, SecretsMode};
 
@@ -314,7 +315,7 @@ pub struct ToolPolicy {
     /// Argument that announces the recording.
     pub announcement: Option<String>,
     /// What each argument's value is, and so which attacks are looked for in it.
-    pub arguments: BTreeMap<String, ValueClass>,
+    pub arguments: BTreeMap<String, Kind>,
     /// Overrides the mode of [`Policy::content`].
     pub content: Option<ContentMode>,
     /// Likewise, of secrets and personal numbers.
@@ -353,29 +354,6 @@ pub enum ToolKind {
     Records,
     /// Anything else.
     Other,
-}
-
-/// What an argument's value is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ValueClass {
-    /// Prose.
-    Text,
-    /// HTML.
-    Html,
-    /// SQL.
-    Sql,
-    /// Source code or a shell line.
-    Code,
-    /// A file path.
-    Path,
-    /// A URL.
-    Url,
-    /// A phone number, E.164.
-    Phone,
-    /// An e-mail address.
-    Email,
-    /// A header's value.
-    Header,
 }
 
 /// What a call costs, in micro-dollars.
