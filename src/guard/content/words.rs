@@ -2,7 +2,7 @@
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
-use super::fold::{HIDDEN, Token, View};
+use super::fold::{GAP, HIDDEN, Token, View};
 use super::lists::{self, Folded, Form, Lists, Place, TRIGGERS, Verdict};
 use super::patterns::{Index, Sentence};
 use super::{Category, Severity};
@@ -15,7 +15,7 @@ pub(super) struct Words {
     /// Words that call for a look at their segment, and letters of stems that do.
     signs: Hints,
     stem_signs: Hints,
-    /// A list has stems of one or two letters: they have no sign.
+    /// A list has stems of one or two letters, which have no sign.
     has_short_stems: bool,
     table: Table,
     stems: Option<AhoCorasick>,
@@ -70,6 +70,11 @@ const STEM_SIGN: usize = 4;
 fn stem_hash(letters: [u8; STEM_SIGN]) -> u32 {
     let product = u64::from(u32::from_le_bytes(letters)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (product >> 32) as u32
+}
+
+/// Whether fewer letters than a sign's can end a text with the stem.
+fn has_no_sign(needle: &[u8]) -> bool {
+    needle.len() < 3 || needle.len() < STEM_SIGN && needle.last() == Some(&GAP)
 }
 
 /// The hashes that a text has which has one of these stems: of its letters that are rarest together. Three letters are followed by any.
@@ -175,7 +180,7 @@ impl Words {
         let is_bad =
             |form: &u16| forms.get(usize::from(*form)).is_some_and(|form| matches!(form.verdict, Verdict::Bad(..)));
         let bad = needles.iter().zip(&stem_forms).filter(|(_, form)| is_bad(form)).map(|(needle, _)| needle.as_slice());
-        let has_short_stems = bad.clone().any(|needle| needle.len() < STEM_SIGN.saturating_sub(1));
+        let has_short_stems = bad.clone().any(|needle| has_no_sign(needle));
         let stem_signs = stem_signs(bad);
         let patterns = Index::new(lists.patterns);
         Some(Self {

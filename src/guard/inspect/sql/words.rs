@@ -347,6 +347,7 @@ pub(super) fn is_catalogue(name: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{begins, is_operator};
     use super::*;
 
     #[test]
@@ -366,5 +367,18 @@ mod tests {
         assert_eq!(function(b"pg_sleep"), Token::Grave);
         assert_eq!(function(b"concat"), Token::Function);
         assert_eq!(function(b"greet"), Token::Call);
+    }
+
+    #[test]
+    fn every_word_that_goes_on_with_a_query_begins_one() {
+        let operators: Vec<_> = WORDS.iter().map(|(word, _)| *word).filter(|word| is_operator(word)).collect();
+        assert!(operators.len() > 25);
+        for word in operators {
+            let text = [word, b" (1"].concat();
+            assert!(begins(&text, 0), "{}", String::from_utf8_lossy(&text));
+        }
+        for text in ["reminders (1", "anchor (1", "prose (1", "is it"] {
+            assert!(!begins(text.as_bytes(), 0), "{text}");
+        }
     }
 }
