@@ -180,7 +180,7 @@ impl Words {
         let is_bad =
             |form: &u16| forms.get(usize::from(*form)).is_some_and(|form| matches!(form.verdict, Verdict::Bad(..)));
         let bad = needles.iter().zip(&stem_forms).filter(|(_, form)| is_bad(form)).map(|(needle, _)| needle.as_slice());
-        let has_short_stems = bad.clone().any(|needle| has_no_sign(needle));
+        let has_short_stems = bad.clone().any(has_no_sign);
         let stem_signs = stem_signs(bad);
         let patterns = Index::new(lists.patterns);
         Some(Self {
