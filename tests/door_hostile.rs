@@ -94,7 +94,9 @@ fn a_client_that_never_reads_stops_the_reading_of_its_upstream_and_is_cut() {
     let before = gateway.resident_bytes();
     for (round, id) in [1, 3].into_iter().enumerate() {
         let mut deaf = Client::deaf(gateway.bridge);
-        deaf.send(&post(&call(id)));
+        // A prompt is no result of a tool: one of that length would be refused before it is read.
+        let prompt = r#"{"jsonrpc":"2.0","id":1,"method":"prompts/get","params":{"name":"p"}}"#;
+        deaf.send(&post(&if id == 1 { prompt.to_owned() } else { call(id) }));
         upstream.wait("the call", |log| log.requests.iter().any(|request| request.id() == id.to_string()));
         assert_eq!(gateway.post(&call(2)).status, 200, "others are served");
         upstream.wait("the upstream to be given up", |log| log.notes.len() == round + 1);

@@ -354,7 +354,10 @@ fn huge_bodies_stream_with_bounded_memory_whatever_their_framing() {
     assert!(gateway.post("[").status == 400);
     let before = gateway.resident_bytes();
     for id in 1..=3 {
-        let response = gateway.post(&call(id));
+        // A prompt: results of tools are bounded, and tests/inspection.rs shows how.
+        let prompt =
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"prompts/get\",\"params\":{{\"name\":\"p\"}}}}");
+        let response = gateway.post(&prompt);
         assert_eq!(response.body.len(), SIZE, "{id}");
         let right =
             response.body.chunks(PIECE).enumerate().all(|(n, piece)| piece.iter().all(|b| *b == b'a' + (n % 26) as u8));

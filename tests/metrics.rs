@@ -75,7 +75,7 @@ impl Stage {
         let policy = format!(
             "[upstream.crm]\nurl = \"http://{}/mcp\"\nmax_in_flight = 4\n\n\
              [upstream.shell]\ncommand = [\"/bin/sh\", \"-c\", '''{SERVER}''']\nmax_instances = 1\n\n\
-             [tool.\"pay*\"]\nprice = {{ fixed_usd = \"0.01\" }}\n",
+             [results]\nmax_bytes = 65536\n\n[tool.\"pay*\"]\nprice = {{ fixed_usd = \"0.01\" }}\n",
             crm.address
         );
         let url = format!("http://{}/hook", hooks.address);
@@ -146,6 +146,12 @@ fn a_call(tool: &str) -> Vec<u8> {
 fn crm(request: &Received, conversation: &mut Conversation) -> Next {
     match request.text() {
         text if text.contains("\"name\":\"break\"") => return Next::Close,
+        // Longer than a result may be.
+        text if text.contains("\"name\":\"long\"") => {
+            let text = "x".repeat(70_000);
+            let content = format!("{{\"content\":[{{\"type\":\"text\",\"text\":\"{text}\"}}]}}");
+            return conversation.json(&blackbox::result(&request.id(), &content));
+        }
         text if text.contains("\"name\":\"hold\"") => conversation.wait_for("released"),
         text if text.contains("\"name\":\"pay-late\"") => conversation.wait_for("paid"),
         _ => {}
@@ -258,6 +264,10 @@ fn ordinary_calls(stage: &mut Stage) {
         let attack = "\"name\":\"crm__echo\",\"arguments\":{\"note\":\"1 union select 2\"}";
         let request = modern(7, "tools/call", Some("crm__echo"), attack);
         assert_eq!(stage.gateway.client().ask(&request).status, 200);
+    });
+    stage.moves(&["ringwall_result_findings"], |stage| {
+        let told = stage.gateway.client().ask(&a_call("crm__long"));
+        assert_eq!(told.status, 200, "{}", told.text());
     });
     stage.moves(&["ringwall_otlp_spans_dropped", "ringwall_otlp_export_failures"], |stage| {
         assert_eq!(stage.call("crm__unwanted"), 200);
