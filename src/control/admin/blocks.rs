@@ -73,6 +73,7 @@ impl PartialSchema for Network {
             .min_length(Some(2))
             .max_length(Some(43))
             .pattern(Some(pattern))
+            .examples(["203.0.113.0/24"])
             .into()
     }
 }
@@ -126,8 +127,8 @@ impl Kind {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct AddBlock {
-    /// An address or a CIDR, IPv4 or IPv6
-    #[schema(inline, example = "203.0.113.0/24")]
+    // Described by its own schema: with a second description it would be told as two that contradict each other.
+    #[schema(inline)]
     network: Network,
     /// Why, for whoever reads the list
     #[schema(value_type = Option<String>, max_length = 100, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]*$")]
