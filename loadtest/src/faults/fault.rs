@@ -126,7 +126,9 @@ impl Fault {
     }
 }
 
-use Verdict::{AsSent, Broken, Busy, Cut, Late, NotAnAnswer, NotHttp, Right, SessionLost, TooLong, Unreached};
+use Verdict::{
+    AsSent, Broken, Busy, Cut, Late, NotAnAnswer, NotHttp, Right, SessionLost, TooLong, Unreached, Withheld,
+};
 
 /// Verdicts that a call with this fault may end with, by its way: relayed, carried, linked, brokered.
 const TABLE: &[(Fault, [&[Verdict]; 4])] = &[
@@ -139,8 +141,8 @@ const TABLE: &[(Fault, [&[Verdict]; 4])] = &[
     (Fault::Garbage, [&[NotHttp], &[NotHttp], &[Late, Broken], &[Late, Broken]]),
     (Fault::Half, [&[NotHttp, Broken, Cut], &[NotHttp, Broken], &[Broken], &[Broken]]),
     (Fault::Drip, [&[Right, Late], &[Right, Late], &[Right, Late], &[Right, Late]]),
-    // It may take longer than a call may.
-    (Fault::Oversize, [&[Right], &[NotHttp, Late], &[Broken, Late], &[TooLong, Broken, Late]]),
+    // It may take longer than a call may. One that did not announce its length has begun to leave, and is cut.
+    (Fault::Oversize, [&[Withheld, Cut], &[NotHttp, Late], &[Broken, Late], &[TooLong, Broken, Late]]),
     (Fault::ContentType, [&[AsSent], &[NotAnAnswer], &[Broken], &[Broken]]),
     (Fault::WrongId, [&[AsSent], &[NotAnAnswer], &[Late], &[Late]]),
     (Fault::OthersId, [&[AsSent], &[NotAnAnswer], &[Late], &[Late]]),

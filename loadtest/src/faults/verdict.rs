@@ -33,6 +33,8 @@ pub(crate) enum Verdict {
     Unrecorded,
     /// It was not made: nothing more may be spent.
     Capped,
+    /// It was made, and its result is longer than one may be (docs/results.md).
+    Withheld,
     /// The request took too long to come.
     Slow,
     /// The client has left before its call was whole.
@@ -49,7 +51,7 @@ pub(crate) enum Verdict {
 
 impl Verdict {
     #[cfg(test)]
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Right,
         Self::AsSent,
         Self::Unreached,
@@ -62,6 +64,7 @@ impl Verdict {
         Self::SessionLost,
         Self::Unrecorded,
         Self::Capped,
+        Self::Withheld,
         Self::Slow,
         Self::Unsent,
         Self::Cut,
@@ -119,14 +122,11 @@ pub(crate) fn of(call: &Call, answer: &Answer<'_>) -> Verdict {
     if answer.status == Some(408) && answer.body == SLOW.as_bytes() {
         return Verdict::Slow;
     }
-    if is_capped(&id, answer) {
-        return Verdict::Capped;
-    }
-    refusal(&id, answer)
+    refused_result(&id, answer).unwrap_or_else(|| refusal(&id, answer))
 }
 
-/// Whether it is the result of a call that was refused because nothing more may be spent (docs/spend.md).
-fn is_capped(id: &str, answer: &Answer<'_>) -> bool {
+/// A tool's result that the gateway wrote itself: nothing more may be spent (docs/spend.md), or the tool's own is too long (docs/results.md).
+fn refused_result(id: &str, answer: &Answer<'_>) -> Option<Verdict> {
     #[derive(Deserialize)]
     struct Refused<'a> {
         #[serde(borrow)]
@@ -137,19 +137,23 @@ fn is_capped(id: &str, answer: &Answer<'_>) -> bool {
     #[serde(rename_all = "camelCase")]
     struct RefusedResult {
         is_error: bool,
-        structured_content: Limit,
+        structured_content: Why,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Limit {
-        limit_type: String,
+    struct Why {
+        limit_type: Option<String>,
+        rule: Option<String>,
     }
-    let refused = serde_json::from_slice::<Refused<'_>>(answer.body);
-    answer.status.is_none_or(|status| status == 200)
-        && refused.is_ok_and(|Refused { id: of, result }| {
-            let is_spend = matches!(result.structured_content.limit_type.as_str(), "daily-spend" | "monthly-spend");
-            of.get() == id && result.is_error && is_spend
-        })
+    let Refused { id: of, result } = serde_json::from_slice(answer.body).ok()?;
+    if of.get() != id || !result.is_error || answer.status.is_some_and(|status| status != 200) {
+        return None;
+    }
+    match (result.structured_content.limit_type.as_deref(), result.structured_content.rule.as_deref()) {
+        (Some("daily-spend" | "monthly-spend"), _) => Some(Verdict::Capped),
+        (None, Some("result-size")) => Some(Verdict::Withheld),
+        _ => None,
+    }
 }
 
 const SLOW: &str = r#"{"error":"Request timeout: send the whole request at once"}"#;
@@ -256,12 +260,20 @@ mod tests {
                 r#"{{"jsonrpc":"2.0","id":{id},"result":{{"isError":{failed},"content":[],"structuredContent":{{"error":"x","limitType":"{kind}","max":1.0}}}}}}"#
             )
         };
-        let capped = |body: &str, status| is_capped("7", &Answer { status, is_json: true, body: body.as_bytes() });
+        let found = |body: &str, status| refused_result("7", &Answer { status, is_json: true, body: body.as_bytes() });
+        let capped = |body: &str, status| found(body, status) == Some(Verdict::Capped);
         assert!(capped(&body("7", "daily-spend", true), Some(200)) && capped(&body("7", "monthly-spend", true), None));
         assert!(!capped(&body("7", "daily-spend", true), Some(429)), "another status");
         assert!(!capped(&body("8", "daily-spend", true), None), "another's id");
         assert!(!capped(&body("7", "per-minute", true), None), "another limit");
         assert!(!capped(&body("7", "daily-spend", false), None), "no refusal");
+        let long = |rule: &str| {
+            format!(
+                r#"{{"jsonrpc":"2.0","id":7,"result":{{"isError":true,"content":[],"structuredContent":{{"error":"x","rule":"{rule}"}}}}}}"#
+            )
+        };
+        assert_eq!(found(&long("result-size"), Some(200)), Some(Verdict::Withheld));
+        assert_eq!((found(&long("result-secret"), None), found(&long("result-size"), Some(502))), (None, None));
     }
 
     #[test]
